@@ -1,0 +1,1 @@
+"""Model calls, tools, and the agent primitives."""

@@ -1,0 +1,1 @@
+"""Asking people: Slack, email and web."""

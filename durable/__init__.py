@@ -1,0 +1,140 @@
+"""perdure's durable core: handlers in plain Python whose finished steps are never run again.
+
+The names below are loaded when first used, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .async_context import AsyncContext
+    from .clock import Clock, SystemClock
+    from .codec import Serdes
+    from .completion import BatchResult, Completion, Outcome, Reason
+    from .context import Callback, Context
+    from .current import CurrentStep, current_step
+    from .duration import Duration
+    from .errors import (
+        BatchError,
+        CallbackClosedError,
+        CallbackError,
+        CallbackNotFoundError,
+        CallbackTimeoutError,
+        ChildError,
+        ConditionTimeoutError,
+        ExecutionCancelledError,
+        ExecutionConflictError,
+        ExecutionError,
+        ExecutionFailedError,
+        ExecutionNotFoundError,
+        ExecutionTimedOutError,
+        HandlerNotFoundError,
+        InvokeError,
+        JournalError,
+        LeaseLostError,
+        NonDeterminismError,
+        OperationError,
+        PayloadTooLargeError,
+        PerdureError,
+        SerializationError,
+        StepError,
+        StepInterrupted,
+        Suspended,
+        UsageError,
+    )
+    from .handler import Handler, durable_execution
+    from .limits import Limits
+    from .local import Execution, ExecutionInfo, ExecutionStatus, LocalEngine, Wait
+    from .operations import ErrorObject, Operation, OperationStatus, OperationType
+    from .retry import RetryPolicy
+
+_ERRORS = (
+    "BatchError CallbackClosedError CallbackError CallbackNotFoundError CallbackTimeoutError"
+    " ChildError ConditionTimeoutError ExecutionCancelledError ExecutionConflictError"
+    " ExecutionError ExecutionFailedError ExecutionNotFoundError ExecutionTimedOutError"
+    " HandlerNotFoundError InvokeError JournalError LeaseLostError NonDeterminismError"
+    " OperationError PayloadTooLargeError PerdureError SerializationError StepError"
+    " StepInterrupted Suspended UsageError"
+)
+_HOMES = {
+    "async_context": "AsyncContext",
+    "clock": "Clock SystemClock",
+    "codec": "Serdes",
+    "completion": "BatchResult Completion Outcome Reason",
+    "context": "Callback Context",
+    "current": "CurrentStep current_step",
+    "duration": "Duration",
+    "errors": _ERRORS,
+    "handler": "Handler durable_execution",
+    "limits": "Limits",
+    "local": "Execution ExecutionInfo ExecutionStatus LocalEngine Wait",
+    "operations": "ErrorObject Operation OperationStatus OperationType",
+    "retry": "RetryPolicy",
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AsyncContext",
+    "BatchError",
+    "BatchResult",
+    "Callback",
+    "CallbackClosedError",
+    "CallbackError",
+    "CallbackNotFoundError",
+    "CallbackTimeoutError",
+    "ChildError",
+    "Clock",
+    "Completion",
+    "ConditionTimeoutError",
+    "Context",
+    "CurrentStep",
+    "Duration",
+    "ErrorObject",
+    "Execution",
+    "ExecutionCancelledError",
+    "ExecutionConflictError",
+    "ExecutionError",
+    "ExecutionFailedError",
+    "ExecutionInfo",
+    "ExecutionNotFoundError",
+    "ExecutionStatus",
+    "ExecutionTimedOutError",
+    "Handler",
+    "HandlerNotFoundError",
+    "InvokeError",
+    "JournalError",
+    "LeaseLostError",
+    "Limits",
+    "LocalEngine",
+    "NonDeterminismError",
+    "Operation",
+    "OperationError",
+    "OperationStatus",
+    "OperationType",
+    "Outcome",
+    "PayloadTooLargeError",
+    "PerdureError",
+    "Reason",
+    "RetryPolicy",
+    "Serdes",
+    "SerializationError",
+    "StepError",
+    "StepInterrupted",
+    "Suspended",
+    "SystemClock",
+    "UsageError",
+    "Wait",
+    "current_step",
+    "durable_execution",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,47 @@
+"""What a step's body can ask about itself."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentStep:
+    """The step whose body is running.
+
+    Attributes:
+        name: the step's name.
+        attempt: the number of this attempt, from 1.
+        execution_id: the id of the run.
+        idempotency_key: the same for this step over all attempts and invocations, and no other's:
+            hand it to an outside API that can refuse to do a thing twice.
+    """
+
+    name: str
+    attempt: int
+    execution_id: str
+    idempotency_key: str
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger of running steps."""
+        return logging.getLogger("perdure.step")
+
+
+current: ContextVar[CurrentStep | None] = ContextVar("perdure_current_step", default=None)
+
+
+def current_step() -> CurrentStep:
+    """Return the step whose body is running.
+
+    Raises:
+        UsageError: called outside the body of a step.
+    """
+    step = current.get()
+    if step is None:
+        raise UsageError("current_step() is for the body of a step; none is running here")
+    return step

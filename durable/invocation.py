@@ -1,0 +1,83 @@
+"""One pass through a sync handler from the top: replay, then new work, until it ends or suspends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .clock import Clock
+from .context import Context, refuse_awaitable
+from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
+from .handler import Handler
+from .host import Host
+from .run import Run, error_object
+from .session import Ending, Failed, Pending, Session, Succeeded
+from .sync_run import SyncRun, Unit
+
+
+def sync_run(session: Session, handler: Handler[Any], clock: Clock, host: Host) -> SyncRun:
+    """Return the run of one invocation, not begun."""
+    return SyncRun(session, handler.codec, clock, host)
+
+
+def invoke(run: SyncRun, handler: Handler[Any]) -> Ending:
+    """Run the handler once and write what came of it.
+
+    Raises:
+        JournalError: the journal cannot be written, or another process has the run.
+    """
+    ending = _pass(run, handler)
+    run.session.end(run.journal.outbox.take(), ending)
+    return ending
+
+
+def outcome_of(
+    session: Session, handler: Handler[Any], clock: Clock, host: Host
+) -> Ending:
+    """Run a handler, sync or async, over a session and return what it comes to; nothing is ended."""
+    if handler.is_async:
+        from .async_run import outcome_of_async
+
+        return host.run_async(outcome_of_async(session, handler, clock, host))
+    return _pass(sync_run(session, handler, clock, host), handler)
+
+
+def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:
+    unit = Unit()
+    scope = run.journal.root()
+    try:
+        event = run.codec.decode(run.session.payload, where="the input")
+        value = handler.fn(event, Context(run, scope, unit))
+        refuse_awaitable(value, f"the result of the handler {handler.name!r}")
+        if unit.suspension is not None:
+            raise run.journal.fail(unit.swallowed())
+        scope.finish()
+        ending = returned(run, handler, value)
+    except (InvocationSuspended, InvocationEnded):
+        ending = Pending(again=run.closed)
+    except BaseException as error:
+        ending = raised(run, error)
+    if run.journal.failure is not None and not isinstance(ending, Failed):
+        return raised(run, run.journal.failure)
+    return ending
+
+
+def returned(run: Run, handler: Handler[Any], value: object) -> Ending:
+    """Return the ending for what a handler returned."""
+    what = f"the result of the handler {handler.name!r}"
+    payload = run.codec.encode(value, where=what)
+    run.check_size(payload, what)
+    return Succeeded(payload)
+
+
+def raised(run: Run, error: BaseException) -> Ending:
+    """Return the ending for what a handler raised.
+
+    Raises:
+        JournalError: the failure is the engine's, not the handler's; the run goes on elsewhere.
+    """
+    cause = run.journal.failure or error
+    if isinstance(cause, JournalError):
+        raise cause
+    if isinstance(cause, SystemExit | KeyboardInterrupt):
+        cause = UsageError(f"the handler raised {type(cause).__name__}; return, or raise an error")
+    return Failed(error_object(cause))

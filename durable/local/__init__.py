@@ -1,0 +1,6 @@
+"""The embedded engine: durable execution on one SQLite file."""
+
+from .engine import LocalEngine
+from .execution import Execution, ExecutionInfo, ExecutionStatus, Wait
+
+__all__ = ["Execution", "ExecutionInfo", "ExecutionStatus", "LocalEngine", "Wait"]

@@ -1,0 +1,104 @@
+"""Events as rows of the journal file, and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any
+
+from ..events import Event, EventKind
+from ..operations import ErrorObject
+from .schema import BLOB_BYTES
+
+INSERT = (
+    "INSERT INTO events (run, seq, kind, at, op, parent, name, subtype, started, attempt, detail,"
+    " blob, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_SELECT = (
+    "SELECT e.kind, e.at, e.op, e.parent, e.name, e.subtype, e.started, e.attempt, e.detail,"
+    " coalesce(e.payload, b.data) FROM events e LEFT JOIN blobs b ON b.hash = e.blob"
+    " WHERE e.run = ? AND e.seq > ? ORDER BY e.seq"
+)
+_KINDS = {kind.value: kind for kind in EventKind}
+_PLAIN = ("delay", "timeout", "heartbeat", "function", "digest", "token")
+
+
+def insert(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]) -> int:
+    """Append events to a run after `seq`; return the last one's number."""
+    rows = []
+    for event in events:
+        seq += 1
+        blob, payload = store_payload(connection, event.payload)
+        rows.append(
+            (
+                run,
+                seq,
+                event.kind,
+                event.at,
+                event.id or None,
+                event.parent,
+                event.name,
+                event.subtype,
+                event.started,
+                event.attempt or None,
+                _detail(event),
+                blob,
+                payload,
+            )
+        )
+    if len(rows) == 1:
+        connection.execute(INSERT, rows[0])
+    else:
+        connection.executemany(INSERT, rows)
+    return seq
+
+
+def store_payload(
+    connection: sqlite3.Connection, payload: str | None
+) -> tuple[bytes | None, str | None]:
+    """Return what a row keeps of a payload: itself, or the hash of a blob that is there now."""
+    if payload is None or len(payload) <= BLOB_BYTES // 4:
+        return None, payload
+    data = payload.encode()
+    if len(data) <= BLOB_BYTES:
+        return None, payload
+    digest = sha256(data).digest()
+    connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (digest, payload))
+    return digest, None
+
+
+def select(connection: sqlite3.Connection, run: int, after: int = 0) -> Iterator[Event]:
+    """Return the events of a run after `after`, in order."""
+    for row in connection.execute(_SELECT, (run, after)).fetchall():
+        yield _event(row)
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    kind, at, op, parent, name, subtype, started, attempt, detail, payload = row
+    event = Event(_KINDS[kind], at, op or "", parent, name, subtype, started, attempt or 0, payload)
+    if detail is not None:
+        for key, value in json.loads(detail).items():
+            if key == "error":
+                value = ErrorObject(value[0], value[1], value[2], tuple(value[3]))
+            elif key == "reopened":
+                value = tuple(value)
+            setattr(event, key, value)
+    return event
+
+
+def _detail(event: Event) -> str | None:
+    detail: dict[str, Any] = {}
+    if event.error is not None:
+        error = event.error
+        detail["error"] = [error.message, error.type, error.data, list(error.trace)]
+    for name in _PLAIN:
+        value = getattr(event, name)
+        if value is not None:
+            detail[name] = value
+    if event.replay_children:
+        detail["replay_children"] = True
+    if event.reopened:
+        detail["reopened"] = list(event.reopened)
+    return json.dumps(detail) if detail else None

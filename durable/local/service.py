@@ -1,0 +1,450 @@
+"""The verbs of the durable API over the store: start, take, complete, resume, cancel, delete.
+
+The rows say all there is; nothing here is cached. Whatever gives a run work sets its `wake_at` in
+the same transaction and then tells the engine (`on_work`) and the other processes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from typing import Any
+
+from ..clock import Clock
+from ..errors import ExecutionConflictError, ExecutionNotFoundError
+from ..events import Event, EventKind, fold
+from ..limits import Limits
+from ..operations import ErrorObject, Operation, OperationStatus
+from . import rows
+from .session import LocalSession, completed, real_now
+from .store import Store
+
+_K = EventKind
+STALL_LIMIT = 5
+_STATUS = {
+    _K.EXECUTION_SUCCEEDED: "SUCCEEDED",
+    _K.EXECUTION_FAILED: "FAILED",
+    _K.EXECUTION_TIMED_OUT: "TIMED_OUT",
+    _K.EXECUTION_STOPPED: "CANCELLED",
+}
+_INVOKE_END = {
+    _K.EXECUTION_SUCCEEDED: _K.INVOKE_SUCCEEDED,
+    _K.EXECUTION_FAILED: _K.INVOKE_FAILED,
+    _K.EXECUTION_TIMED_OUT: _K.INVOKE_TIMED_OUT,
+    _K.EXECUTION_STOPPED: _K.INVOKE_STOPPED,
+}
+_TAKE = (
+    "SELECT run, id, handler, coalesce(input, (SELECT data FROM blobs WHERE hash = blob)),"
+    " seed, lease_token, stalls, deadline FROM executions"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run to be started; `timeout` in milliseconds."""
+
+    id: str
+    handler: str
+    payload: str
+    timeout: int
+    source: str | None = None
+    parent: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The row of one execution; times in milliseconds."""
+
+    run: int
+    id: str
+    handler: str
+    status: str
+    created: int
+    ended: int | None
+    deadline: int
+    wake_at: int | None
+    lease_owner: str | None
+    source: str | None
+    seed: str
+    payload: str
+
+
+class LocalService:
+    """What can be asked of the executions of one journal file."""
+
+    def __init__(self, store: Store, clock: Clock, limits: Limits, owner: str, lease: int) -> None:
+        self.store = store
+        self.clock = clock
+        self.limits = limits
+        self.owner = owner
+        self.lease = lease
+        self.on_work: Callable[[Iterable[int]], None] = lambda runs: None
+        self._touched: list[int] = []
+        store.after_commit = self._tell
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def start(self, starts: Sequence[Start], *, take: int) -> list[LocalSession | None]:
+        """Start runs in one transaction; lease the first `take` of the new ones at once."""
+        return self.store.write(lambda c: self._start_all(c, starts, take))
+
+    def _start_all(
+        self, c: sqlite3.Connection, starts: Sequence[Start], take: int
+    ) -> list[LocalSession | None]:
+        sessions: list[LocalSession | None] = []
+        for start in starts:
+            session = self._start(c, start, lease=take > 0)
+            take -= session is not None
+            sessions.append(session)
+        return sessions
+
+    def _start(self, c: sqlite3.Connection, start: Start, *, lease: bool) -> LocalSession | None:
+        digest = sha256(canonical(start.payload).encode()).digest()[:16]
+        found = c.execute(
+            "SELECT handler, digest FROM executions WHERE id = ?", (start.id,)
+        ).fetchone()
+        if found is not None:
+            _check_same(start, found, digest)
+            return None
+        now = self.clock.now()
+        blob, text = rows.store_payload(c, start.payload)
+        seed = secrets.token_hex(8)
+        parent_run, parent_op = start.parent or (None, None)
+        since = now if lease else None
+        cursor = c.execute(
+            "INSERT INTO executions (id, handler, status, created, deadline, wake_at, lease_owner,"
+            " lease_token, lease_until, lease_since, stalls, seed, source, parent_run, parent_op,"
+            " digest, blob, input) VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                start.id,
+                start.handler,
+                now,
+                now + start.timeout,
+                None if lease else now,
+                self.owner if lease else None,
+                int(lease),
+                real_now() + self.lease if lease else None,
+                since,
+                int(lease),
+                seed,
+                start.source,
+                parent_run,
+                parent_op,
+                digest,
+                blob,
+                text,
+            ),
+        )
+        run = cursor.lastrowid or 0
+        if not lease:
+            self.touch(run)
+            return None
+        return LocalSession(
+            self,
+            run,
+            start.id,
+            start.handler,
+            start.payload,
+            seed,
+            1,
+            stalls=0,
+            deadline=now + start.timeout,
+            since=now,
+        )
+
+    def start_child(
+        self, c: sqlite3.Connection, session: LocalSession, event: Event
+    ) -> list[Event]:
+        """Start the run that a CHAINED_INVOKE asks for; return its end if that is known already."""
+        child = blake2b(f"{session.seed}\0{event.id}".encode(), digest_size=16).hexdigest()
+        start = Start(
+            child,
+            event.function or "",
+            event.payload or "null",
+            366 * 86_400_000,
+            parent=(session.run, event.id),
+        )
+        self._start(c, start, lease=False)
+        return []
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def due(self, handlers: Sequence[str]) -> int | None:
+        """Return when the next run of these handlers is to be invoked, or None."""
+        names = ",".join("?" * len(handlers))
+        with self.store.read() as c:
+            when: int | None = c.execute(
+                "SELECT min(wake_at) FROM executions WHERE wake_at IS NOT NULL"
+                f" AND handler IN ({names})",
+                tuple(handlers),
+            ).fetchone()[0]
+        return when
+
+    def next_timer(self) -> int | None:
+        """Return when the next timer of any run is due; the timeout of a whole run is none."""
+        with self.store.read() as c:
+            when: int | None = c.execute(
+                "SELECT min(wake_at) FROM executions WHERE wake_at < deadline"
+            ).fetchone()[0]
+        return when
+
+    def take(self, handlers: Sequence[str], limit: int) -> list[LocalSession]:
+        """Lease runs of these handlers that are due."""
+        return self.store.write(lambda c: self._take(c, handlers, limit))
+
+    def _take(
+        self, c: sqlite3.Connection, handlers: Sequence[str], limit: int
+    ) -> list[LocalSession]:
+        now = self.clock.now()
+        names = ",".join("?" * len(handlers))
+        due = c.execute(
+            f"{_TAKE} WHERE wake_at <= ? AND handler IN ({names}) ORDER BY wake_at LIMIT ?",
+            (now, *handlers, limit),
+        ).fetchall()
+        sessions = []
+        for run, id, handler, payload, seed, token, stalls, deadline in due:
+            if deadline <= now:
+                self._time_out(c, run, now)
+            elif stalls >= STALL_LIMIT:
+                self._give_up(c, run, now, stalls)
+            else:
+                c.execute(
+                    "UPDATE executions SET lease_owner = ?, lease_token = ?, lease_until = ?,"
+                    " lease_since = ?, stalls = stalls + 1, wake_at = NULL WHERE run = ?",
+                    (self.owner, token + 1, real_now() + self.lease, now, run),
+                )
+                sessions.append(
+                    LocalSession(
+                        self,
+                        run,
+                        id,
+                        handler,
+                        payload,
+                        seed,
+                        token + 1,
+                        stalls=stalls,
+                        deadline=deadline,
+                        since=now,
+                    )
+                )
+        return sessions
+
+    def recover(self, is_dead: Callable[[str], bool]) -> bool:
+        """Free the runs of dead processes and run-out leases; return whether others hold any."""
+        with self.store.read() as c:
+            owners = c.execute(
+                "SELECT lease_owner, min(lease_until) FROM executions"
+                " WHERE lease_owner IS NOT NULL AND lease_owner <> ? GROUP BY lease_owner",
+                (self.owner,),
+            ).fetchall()
+        now = real_now()
+        lost = [owner for owner, until in owners if until < now or is_dead(owner)]
+        if lost:
+            dead = {owner for owner in lost if is_dead(owner)}
+            self.store.write(lambda c: self._free(c, lost, dead))
+        return bool(owners)
+
+    def _free(self, c: sqlite3.Connection, owners: Sequence[str], dead: set[str]) -> None:
+        now, real = self.clock.now(), real_now()
+        names = ",".join("?" * len(owners))
+        held = c.execute(
+            "SELECT run, lease_owner, lease_since, lease_token, lease_until, status"
+            f" FROM executions WHERE lease_owner IN ({names})",
+            tuple(owners),
+        ).fetchall()
+        for run, owner, since, token, until, status in held:
+            if owner not in dead and until >= real:
+                continue
+            error = ErrorObject("the process ended during this invocation", "Runtime.ExitError")
+            rows.insert(c, run, _last(c, run), [completed(now, since, token, error)])
+            self.release(c, run, status, now if status == "RUNNING" else None, 0)
+
+    def renew(self) -> None:
+        """Hold on to all leases of this process for another period."""
+        until = real_now() + self.lease
+        self.store.write(
+            lambda c: c.execute(
+                "UPDATE executions SET lease_until = ? WHERE lease_owner = ?", (until, self.owner)
+            )
+            and None
+        )
+
+    def extend(self, c: sqlite3.Connection, run: int, until: int | None) -> None:
+        """Extend a lease along with an append, once a third of it is gone."""
+        real = real_now()
+        if until is not None and until - real < self.lease * 2 // 3:
+            c.execute(
+                "UPDATE executions SET lease_until = ? WHERE run = ?", (real + self.lease, run)
+            )
+
+    def release(
+        self, c: sqlite3.Connection, run: int, status: str, wake: int | None, kept: int | None
+    ) -> None:
+        """Give a lease back; `kept` is None where the invocation ended well, which ends a stall."""
+        stalls = "0" if kept is None else "stalls"
+        c.execute(
+            "UPDATE executions SET lease_owner = NULL, lease_until = NULL, lease_since = NULL,"
+            f" wake_at = ?, stalls = {stalls}, status = ? WHERE run = ?",
+            (wake, status, run),
+        )
+        self.touch(run)
+
+    def hand_back(self, session: LocalSession, *, later: int) -> None:
+        """Give up a leased run without an outcome, to be invoked again after `later` ms."""
+
+        def work(c: sqlite3.Connection) -> None:
+            row = c.execute(
+                "SELECT status FROM executions WHERE run = ? AND lease_token = ? AND"
+                " lease_owner IS NOT NULL",
+                (session.run, session.token),
+            ).fetchone()
+            if row is not None:
+                now = self.clock.now()
+                event = completed(now, session.since, session.token)
+                rows.insert(c, session.run, _last(c, session.run), [event])
+                wake = now + later if row[0] == "RUNNING" else None
+                self.release(c, session.run, row[0], wake, 0 if later else None)
+
+        self.store.write(work)
+
+    # -- ends -----------------------------------------------------------------------------------
+
+    def conclude(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
+        """Settle a run whose closing event was appended, and tell the run that invoked it."""
+        c.execute(
+            "UPDATE executions SET status = ?, ended = ?, wake_at = NULL, lease_owner = NULL,"
+            " lease_until = NULL, lease_since = NULL, stalls = 0 WHERE run = ?",
+            (_STATUS[closing.kind], closing.at, run),
+        )
+        self.touch(run)
+        self.tell_parent(c, run, closing)
+
+    def tell_parent(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
+        """End the CHAINED_INVOKE that a run was started by, if one."""
+        parent_run, parent_op = c.execute(
+            "SELECT parent_run, parent_op FROM executions WHERE run = ?", (run,)
+        ).fetchone()
+        if parent_run is None:
+            return
+        operation = self.operations(c, parent_run).get(parent_op)
+        if operation is None or operation.closed:
+            return
+        event = Event(
+            _INVOKE_END[closing.kind],
+            closing.at,
+            operation.id,
+            operation.parent,
+            operation.name,
+            operation.subtype,
+            payload=closing.payload,
+            error=closing.error,
+        )
+        self.append(c, parent_run, [event])
+
+    def append(self, c: sqlite3.Connection, run: int, events: Sequence[Event]) -> None:
+        """Append events that came from outside the run, and have it invoked."""
+        rows.insert(c, run, _last(c, run), events)
+        c.execute(
+            "UPDATE executions SET wake_at = min(coalesce(wake_at, ?1), ?1)"
+            " WHERE run = ?2 AND lease_owner IS NULL AND status = 'RUNNING'",
+            (self.clock.now(), run),
+        )
+        self.touch(run)
+
+    def _time_out(self, c: sqlite3.Connection, run: int, now: int) -> None:
+        error = ErrorObject("the run passed the timeout of its handler", "Execution.Timeout")
+        self._close(c, run, Event(_K.EXECUTION_TIMED_OUT, now, error=error))
+
+    def _give_up(self, c: sqlite3.Connection, run: int, now: int, stalls: int) -> None:
+        flying = [
+            operation
+            for operation in self.operations(c, run).values()
+            if operation.status is OperationStatus.STARTED and operation.type == "STEP"
+        ]
+        what = ", ".join(f"{each.subtype} {each.name!r}" for each in flying)
+        error = ErrorObject(
+            f"{stalls} invocations in a row ended without an outcome and recorded nothing new; in "
+            f"flight: {what or 'no step'}. Mend what kills the process, then resume",
+            "perdure.NoProgress",
+            f"perdure:{flying[0].id}" if flying else None,
+        )
+        self._close(c, run, Event(_K.EXECUTION_FAILED, now, error=error))
+
+    def _close(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
+        rows.insert(c, run, _last(c, run), [closing])
+        self.conclude(c, run, closing)
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def record(self, c: sqlite3.Connection, id: str) -> Record:
+        """Return the row of an execution.
+
+        Raises:
+            ExecutionNotFoundError: there is none of this id.
+        """
+        row = c.execute(f"{_RECORD} WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise ExecutionNotFoundError(f"no execution {id!r} in {self.store.path}")
+        return Record(*row)
+
+    def records(self, status: str | None, handler: str | None, limit: int) -> list[Record]:
+        """Return the newest executions, newest first."""
+        clauses = {"status": status, "handler": handler}
+        wanted = {name: value for name, value in clauses.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in wanted)
+        with self.store.read() as c:
+            found = c.execute(
+                f"{_RECORD} {'WHERE ' + where if where else ''} ORDER BY run DESC LIMIT ?",
+                (*wanted.values(), limit),
+            ).fetchall()
+        return [Record(*row) for row in found]
+
+    def operations(self, c: sqlite3.Connection, run: int) -> dict[str, Operation]:
+        """Return the state of a run's operations."""
+        operations: dict[str, Operation] = {}
+        for event in rows.select(c, run):
+            fold(operations, event)
+        return operations
+
+    def touch(self, run: int) -> None:
+        """Note, inside a transaction, that a run has something to do or to tell."""
+        self._touched.append(run)
+
+    def _tell(self) -> None:
+        if self._touched:
+            touched, self._touched = self._touched, []
+            self.on_work(touched)
+
+
+_RECORD = (
+    "SELECT run, id, handler, status, created, ended, deadline, wake_at, lease_owner, source,"
+    " seed, coalesce(input, (SELECT data FROM blobs WHERE hash = blob)) FROM executions"
+)
+
+
+def _last(c: sqlite3.Connection, run: int) -> int:
+    last: int | None = c.execute("SELECT max(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
+    return last or 0
+
+
+def _check_same(start: Start, found: tuple[Any, ...], digest: bytes) -> None:
+    handler, known = found
+    if handler != start.handler:
+        raise ExecutionConflictError(
+            f"the execution {start.id!r} exists and runs {handler!r}, not {start.handler!r}; "
+            "choose another id"
+        )
+    if known != digest:
+        raise ExecutionConflictError(
+            f"the execution {start.id!r} exists with another input; the same id and input return "
+            "the same execution, another input needs another id"
+        )
+
+
+def canonical(payload: str) -> str:
+    """Return JSON text with its keys in order, so that equal inputs compare equal."""
+    return json.dumps(json.loads(payload), ensure_ascii=False, sort_keys=True)

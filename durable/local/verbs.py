@@ -1,0 +1,338 @@
+"""What people and other programs do to a run from outside: send, complete, cancel, resume, delete.
+
+Each verb is one transaction that checks first and writes after; each refusal names the cure.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..completion import read_summary
+from ..errors import (
+    CallbackClosedError,
+    CallbackNotFoundError,
+    ExecutionConflictError,
+    PayloadTooLargeError,
+    UsageError,
+)
+from ..events import Event, EventKind
+from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
+from . import rows
+from .callback_ids import parse_callback_id
+from .paths import paths_of
+from .service import LocalService, Record
+
+_K = EventKind
+_FAILED = (OperationStatus.FAILED, OperationStatus.TIMED_OUT, OperationStatus.STOPPED)
+
+
+class Verbs:
+    """The outside's side of a service."""
+
+    def __init__(self, service: LocalService) -> None:
+        self._service = service
+
+    def send(self, id: str, name: str, payload: Any) -> None:
+        """Complete the open wait of this name, or path, of a run."""
+        text = self._text(payload)
+
+        def work(c: sqlite3.Connection) -> None:
+            record = self._service.record(c, id)
+            operations = self._service.operations(c, record.run)
+            operation = _addressed(record, operations, name)
+            if text == "null" and operation.subtype == SubType.EVENT:
+                raise UsageError(
+                    f"null cannot be sent to the wait {name!r}: it would read as a time-out; "
+                    "send nothing (the handler gets True) or a value"
+                )
+            self._complete(c, record, operation, text)
+
+        self._service.store.write(work)
+
+    def complete(self, callback: str, payload: str | None) -> None:
+        """Complete a callback by its id."""
+        self._check_size(payload)
+
+        def work(c: sqlite3.Connection) -> None:
+            record, operation = self._callback(c, callback)
+            if operation.subtype == SubType.EVENT and payload == "null":
+                raise UsageError("null cannot complete a named wait: it would read as a time-out")
+            self._complete(c, record, operation, payload)
+
+        self._service.store.write(work)
+
+    def fail(self, callback: str, error: ErrorObject) -> None:
+        """Fail a callback by its id."""
+
+        def work(c: sqlite3.Connection) -> None:
+            record, operation = self._callback(c, callback)
+            event = self._event(_K.CALLBACK_FAILED, operation)
+            event.error = error
+            self._service.append(c, record.run, [event])
+
+        self._service.store.write(work)
+
+    def heartbeat(self, callback: str) -> None:
+        """Keep a callback alive for another of its heartbeat intervals."""
+
+        def work(c: sqlite3.Connection) -> None:
+            record, operation = self._callback(c, callback)
+            event = self._event(_K.CALLBACK_HEARTBEAT, operation)
+            self._service.append(c, record.run, [event])
+
+        self._service.store.write(work)
+
+    def cancel(self, id: str, reason: str) -> None:
+        """End a run; a body in flight may still record its result, nothing new starts."""
+
+        def work(c: sqlite3.Connection) -> None:
+            record = self._service.record(c, id)
+            if record.status != "RUNNING":
+                raise ExecutionConflictError(
+                    f"the execution {id!r} has ended ({record.status}); there is nothing to cancel"
+                )
+            now = self._service.clock.now()
+            closing = Event(_K.EXECUTION_STOPPED, now, error=ErrorObject(reason, "Cancelled"))
+            self._service.append(c, record.run, [closing])
+            # The lease, if held, stays: its holder records what is in flight, then lets go.
+            if record.lease_owner is None:
+                self._service.conclude(c, record.run, closing)
+            else:
+                c.execute(
+                    "UPDATE executions SET status = 'CANCELLED', ended = ? WHERE run = ?",
+                    (now, record.run),
+                )
+                self._service.tell_parent(c, record.run, closing)
+
+        self._service.store.write(work)
+
+    def resume(self, id: str, names: Sequence[str]) -> None:
+        """Reopen what ended a failed run, and have it invoked again."""
+
+        def work(c: sqlite3.Connection) -> None:
+            record = self._service.record(c, id)
+            if record.status == "RUNNING" and not names:
+                return
+            if record.status not in ("FAILED", "TIMED_OUT"):
+                raise ExecutionConflictError(
+                    f"the execution {id!r} is {record.status}; only a failed one is resumed"
+                )
+            operations = self._service.operations(c, record.run)
+            reopened = reopened_by(operations, _ending_source(c, record.run))
+            reopened |= _named(operations, names)
+            now = self._service.clock.now()
+            event = Event(_K.EXECUTION_RESUMED, now, reopened=tuple(reopened))
+            deadline = max(record.deadline, now + record.deadline - record.created)
+            c.execute(
+                "UPDATE executions SET status = 'RUNNING', ended = NULL, stalls = 0, deadline = ?"
+                " WHERE run = ?",
+                (deadline, record.run),
+            )
+            self._service.append(c, record.run, [event])
+
+        self._service.store.write(work)
+
+    def delete(self, id: str) -> None:
+        """Remove an ended run and what only it keeps."""
+
+        def work(c: sqlite3.Connection) -> None:
+            record = self._service.record(c, id)
+            if record.status == "RUNNING" or record.lease_owner is not None:
+                raise ExecutionConflictError(
+                    f"the execution {id!r} is running; cancel it before it is deleted"
+                )
+            hashes = c.execute(
+                "SELECT blob FROM events WHERE run = ?1 AND blob IS NOT NULL UNION"
+                " SELECT blob FROM executions WHERE run = ?1 AND blob IS NOT NULL",
+                (record.run,),
+            ).fetchall()
+            c.execute("DELETE FROM events WHERE run = ?", (record.run,))
+            c.execute("DELETE FROM executions WHERE run = ?", (record.run,))
+            c.executemany(
+                "DELETE FROM blobs WHERE hash = ?1"
+                " AND NOT EXISTS (SELECT 1 FROM events WHERE blob = ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM executions WHERE blob = ?1)",
+                hashes,
+            )
+
+        self._service.store.write(work)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _complete(
+        self, c: sqlite3.Connection, record: Record, operation: Operation, text: str | None
+    ) -> None:
+        event = self._event(_K.CALLBACK_SUCCEEDED, operation)
+        event.payload = text
+        self._service.append(c, record.run, [event])
+
+    def _event(self, kind: EventKind, operation: Operation) -> Event:
+        return Event(
+            kind,
+            self._service.clock.now(),
+            operation.id,
+            operation.parent,
+            operation.name,
+            operation.subtype,
+        )
+
+    def _callback(self, c: sqlite3.Connection, callback: str) -> tuple[Record, Operation]:
+        run, id = parse_callback_id(callback)
+        row = c.execute("SELECT id FROM executions WHERE run = ?", (run,)).fetchone()
+        if row is None:
+            raise CallbackNotFoundError("no execution has this callback; it may have been deleted")
+        record = self._service.record(c, row[0])
+        operation = self._service.operations(c, run).get(id)
+        if operation is None or operation.type is not OperationType.CALLBACK:
+            raise CallbackNotFoundError(f"the execution {record.id!r} has no such callback")
+        _check_open(record, operation, operation.name or "callback", self._service.clock.now())
+        return record, operation
+
+    def _text(self, payload: Any) -> str | None:
+        if payload is NOTHING:
+            return None
+        text = plain_text(payload)
+        self._check_size(text)
+        return text
+
+    def _check_size(self, text: str | None) -> None:
+        limit = self._service.limits.payload
+        if text is not None and len(text.encode()) > limit:
+            raise PayloadTooLargeError(
+                f"the payload is {len(text.encode()):,} bytes; this engine takes at most {limit:,}"
+            )
+
+
+class _Nothing:
+    """Sent without a payload."""
+
+
+NOTHING = _Nothing()
+
+
+def plain_text(value: Any) -> str:
+    """Return a payload from outside as JSON text.
+
+    Raises:
+        UsageError: it is not plain JSON.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a payload is plain JSON: {error}") from None
+    return text
+
+
+def reopened_by(operations: dict[str, Operation], source: str | None) -> set[str]:
+    """Return what a resume opens again for the failure that came from this operation."""
+    reopened: set[str] = set()
+    operation = operations.get(source or "")
+    while operation is not None and operation.id not in reopened:
+        reopened.add(operation.id)
+        if operation.subtype in (SubType.MAP, SubType.PARALLEL):
+            for branch in _failed_branches(operations, operation):
+                reopened |= reopened_by(operations, branch.id)
+                reopened |= _inner(operations, branch)
+        inner = _inner_source(operation)
+        if inner is None:
+            break
+        operation = operations.get(inner)
+    for id in list(reopened):
+        parent = operations.get(operations[id].parent or "")
+        while parent is not None:
+            if parent.closed:
+                reopened.add(parent.id)
+            parent = operations.get(parent.parent or "")
+    return {id for id in reopened if _reopenable(operations[id])}
+
+
+def _inner(operations: dict[str, Operation], operation: Operation) -> set[str]:
+    inner = _inner_source(operation)
+    return reopened_by(operations, inner) if inner else set()
+
+
+def _inner_source(operation: Operation) -> str | None:
+    data = operation.error.data if operation.error is not None else None
+    return data.removeprefix("perdure:") if data and data.startswith("perdure:") else None
+
+
+def _failed_branches(operations: dict[str, Operation], batch: Operation) -> Iterable[Operation]:
+    for operation in operations.values():
+        if operation.parent == batch.id and operation.status in _FAILED:
+            yield operation
+    for _, _, status, error in read_summary(batch.payload or "{}").items if batch.payload else ():
+        # A flat branch has no operation of its own; its error says where it came from.
+        if status == "FAILED" and isinstance(error, ErrorObject) and error.data:
+            source = operations.get(error.data.removeprefix("perdure:"))
+            if source is not None:
+                yield source
+
+
+def _reopenable(operation: Operation) -> bool:
+    return operation.status in _FAILED or operation.type is OperationType.CONTEXT or (
+        operation.type is OperationType.STEP and operation.status is OperationStatus.STARTED
+    )
+
+
+def _named(operations: dict[str, Operation], names: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    paths = paths_of(operations)
+    for name in names:
+        matching = [
+            operation.id
+            for operation in operations.values()
+            if name in (operation.name, paths[operation.id]) and operation.status in _FAILED
+        ]
+        if not matching:
+            raise UsageError(f"no failed operation is named {name!r}")
+        for id in matching:
+            found |= reopened_by(operations, id)
+    return found
+
+
+def _ending_source(c: sqlite3.Connection, run: int) -> str | None:
+    events = list(rows.select(c, run))
+    for event in reversed(events):
+        if event.kind is _K.EXECUTION_FAILED:
+            data = event.error.data if event.error else None
+            return data.removeprefix("perdure:") if data else None
+    return None
+
+
+def _addressed(record: Record, operations: dict[str, Operation], name: str) -> Operation:
+    callbacks = {o.id: o for o in operations.values() if o.type is OperationType.CALLBACK}
+    paths = paths_of(operations)
+    matching = [o for o in callbacks.values() if name in (o.name, paths[o.id])]
+    exact = [o for o in matching if paths[o.id] == name and not o.closed]
+    still_open = [o for o in matching if not o.closed]
+    if len(still_open) == 1 or (exact and len(exact) == 1):
+        operation = exact[0] if len(exact) == 1 else still_open[0]
+        if record.status == "RUNNING":
+            return operation
+    listed = sorted(paths[o.id] for o in callbacks.values() if not o.closed)
+    if record.status != "RUNNING":
+        raise CallbackClosedError(f"the execution {record.id!r} has ended ({record.status})")
+    shown = ", ".join(listed) or "none"
+    if len(still_open) > 1:
+        raise CallbackNotFoundError(
+            f"{len(still_open)} open waits of {record.id!r} are named {name!r}; address one by its "
+            f"path: {', '.join(sorted(paths[o.id] for o in still_open))}"
+        )
+    if matching:
+        raise CallbackClosedError(f"{name!r} of {record.id!r} is already completed; open: {shown}")
+    raise CallbackNotFoundError(f"{record.id!r} has no open wait named {name!r}; open: {shown}")
+
+
+def _check_open(record: Record, operation: Operation, name: str, now: int) -> None:
+    if operation.closed:
+        raise CallbackClosedError(f"{name!r} of {record.id!r} is already completed")
+    if record.status != "RUNNING":
+        raise CallbackClosedError(f"the execution {record.id!r} has ended ({record.status})")
+    if operation.due is not None and operation.due <= now:
+        raise CallbackClosedError(f"{name!r} of {record.id!r} has timed out")
+
+

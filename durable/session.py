@@ -1,0 +1,92 @@
+"""The line between journal and engine: what a worker holds while it runs one execution.
+
+An engine hands a `Session` to the run of one invocation. The run writes its events through it and
+learns what others did (callbacks, timers, a cancel); it never sees where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .events import Event
+from .group_commit import Ticket
+from .limits import Limits
+from .operations import ErrorObject, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a run learns when its events were written.
+
+    Attributes:
+        events: what others did to this run since it last heard.
+        operations: the same as states, where an engine reports those.
+        ended: the execution was cancelled or timed out: no new operation may start.
+    """
+
+    events: Sequence[Event] = ()
+    operations: Sequence[Operation] = ()
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned; `payload` is its encoded result."""
+
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised."""
+
+    error: ErrorObject
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The handler waits; nothing of it is left in memory.
+
+    `again` has it invoked again at once: it was stopped, not suspended.
+    """
+
+    again: bool = False
+
+
+Ending = Succeeded | Failed | Pending
+
+
+class Session(Protocol):
+    """One invocation's hold on one execution."""
+
+    execution_id: str
+    payload: str
+    seed: str
+    operations: dict[str, Operation]
+    limits: Limits
+    cautious: bool
+    """Whether the last invocation died: starts are then written before bodies run."""
+    replay_only: bool
+    """Whether nothing may be recorded: a finished run is being checked."""
+
+    def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
+        """Queue events to be written, in this order, after those queued before."""
+
+    def wait(self, ticket: Ticket) -> Reply:
+        """Return once the ticket's events are durable."""
+
+    def soon(self, ticket: Ticket) -> None:
+        """Have a queued ticket written without anybody waiting; its callback tells of the end."""
+
+    def callback_id(self, operation: Operation) -> str:
+        """Return the id by which others complete a recorded CALLBACK."""
+
+    def enqueue_end(
+        self, events: list[Event], ending: Ending, callback: Callable[[Ticket], None] | None
+    ) -> Ticket:
+        """Queue the last events of the invocation and its outcome."""
+
+    def end(self, events: list[Event], ending: Ending) -> None:
+        """Write the last events of the invocation and its outcome, and let go of the execution."""

@@ -1,0 +1,228 @@
+"""A map or parallel of a sync handler: branches on the pool, and on the thread that waits for them.
+
+The calling thread runs branches itself, helpers from the pool take some off it, and nobody waits
+for a branch that nobody has started; so nesting never deadlocks, whatever the size of the pool.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from .batch import BatchSpec
+from .errors import InvocationEnded, InvocationSuspended, UsageError
+from .journal import Scope
+from .operations import ErrorObject, Operation, OperationStatus
+from .run import error_object
+from .sync_run import SyncRun, Unit
+
+BranchBody = Callable[[Scope, Unit, int], Any]
+
+
+class SyncBatch:
+    """One batch during one invocation."""
+
+    def __init__(
+        self, run: SyncRun, scope: Scope, unit: Unit, batch: Operation, spec: BatchSpec, body: BranchBody
+    ) -> None:
+        self._run = run
+        self._scope = scope
+        self._unit = unit
+        self._batch = batch
+        self._spec = spec
+        self._body = body
+        self._plan = spec.plan()
+        self._lock = threading.Lock()
+        self._parked: dict[int, Sequence[Operation]] = {}
+        self._open: dict[int, Scope] = {}
+        self._fatal: BaseException | None = None
+
+    def execute(self) -> Any:
+        """Run the batch to its decision, and return its result.
+
+        Raises:
+            BatchError: the completion rule was not met.
+            InvocationSuspended: all that is left of it waits.
+        """
+        self._call_helpers()
+        while True:
+            self._take_branches()
+            if self._over():
+                break
+            if not self._wait_for_change():
+                raise self._unit.suspend(self._waited_for())
+        self._drop_the_rest()
+        self._settle_in_flight()
+        if self._fatal is not None:
+            raise self._fatal
+        return self._run.batch_decided(
+            self._batch, self._plan, self._spec.names(), self._spec.serdes, self._spec.item_serdes
+        )
+
+    # -- taking branches ------------------------------------------------------------------------
+
+    def _call_helpers(self) -> None:
+        wanted = min(self._spec.max_concurrency or len(self._spec.branches), self._run.host.threads)
+        for _ in range(min(wanted, len(self._spec.branches)) - 1):
+            self._run.host.pool.submit(copy_context().run, self._take_branches)
+
+    def _take_branches(self) -> None:
+        while True:
+            index = self._next()
+            if index is None:
+                return
+            self._run_branch(index)
+            with self._run.changed:
+                self._run.changed.notify_all()
+
+    def _next(self) -> int | None:
+        with self._lock:
+            if self._fatal is not None:
+                return None
+            for index, operations in self._parked.items():
+                if any(self._run.is_due(operation) for operation in operations):
+                    del self._parked[index]
+                    self._plan.unparked()
+                    return index
+            return self._plan.next()
+
+    def _run_branch(self, index: int) -> None:
+        try:
+            outcome = self._outcome(index)
+        except InvocationSuspended as suspension:
+            with self._lock:
+                self._open.pop(index, None)
+                self._parked[index] = suspension.operations
+                self._plan.parked()
+        except InvocationEnded:
+            with self._lock:
+                self._open.pop(index, None)
+                self._plan.parked()
+        except BaseException as error:
+            # What is not an outcome of the branch (a lost lease, a full disk) ends the batch.
+            with self._lock:
+                self._open.pop(index, None)
+                self._plan.parked()
+                self._fatal = self._fatal or error
+        else:
+            with self._lock:
+                self._open.pop(index, None)
+                self._plan.ended(index, outcome)
+
+    def _outcome(self, index: int) -> str | ErrorObject:
+        run, spec = self._run, self._spec
+        scope = spec.open_scope(self._scope, self._batch, index)
+        with self._lock:
+            if self._plan.reason is not None:
+                raise InvocationEnded
+            self._open[index] = scope
+        if spec.flat:
+            return self._flat_outcome(scope, index)
+        branch = self._scope_of_batch().claim_branch(
+            spec.branch_id(self._batch, index), spec.item_kind, spec.branches[index].name
+        )
+        if branch.status is OperationStatus.SUCCEEDED and not branch.replay_children:
+            return branch.payload or "null"
+        if branch.status is OperationStatus.FAILED:
+            return branch.error or ErrorObject("no error was recorded")
+        run.start_context(branch)
+        try:
+            value = self._call(scope, index)
+            run.check_open(scope)
+            payload, _ = run.context_returned(branch, value, spec.item_serdes)
+        except Exception as error:
+            if run.journal.failure is not None:
+                raise
+            run.check_open(scope)
+            kept = run.context_raised(branch, error)
+            run.commit()
+            return kept
+        run.commit()
+        return payload
+
+    def _flat_outcome(self, scope: Scope, index: int) -> str | ErrorObject:
+        try:
+            value = self._call(scope, index)
+            return self._run.codec.encode(
+                value, where=self._spec.branches[index].name, serdes=self._spec.item_serdes
+            )
+        except Exception as error:
+            if self._run.journal.failure is not None:
+                raise
+            return error_object(error)
+
+    def _call(self, scope: Scope, index: int) -> Any:
+        unit = Unit()
+        value = self._body(scope, unit, index)
+        if inspect.isawaitable(value):
+            raise UsageError(
+                f"branch {self._spec.branches[index].name!r} is async; the branches of a sync "
+                "handler are plain functions (their steps may be async)"
+            )
+        if unit.suspension is not None:
+            raise self._run.journal.fail(unit.swallowed())
+        scope.finish()
+        return value
+
+    def _scope_of_batch(self) -> Scope:
+        from .names import child_scope
+
+        path = self._scope.path
+        return Scope(self._run.journal, child_scope(self._batch.id), self._batch.id, path, self._scope)
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        with self._lock:
+            return self._plan.reason is not None or self._fatal is not None
+
+    def _wait_for_change(self) -> bool:
+        """Wait until a branch ends or something comes for one; False if all that is left waits."""
+        run = self._run
+        with run.changed:
+            while True:
+                with self._lock:
+                    due = any(run.is_due(o) for ops in self._parked.values() for o in ops)
+                    if self._plan.reason is not None or self._fatal is not None or due:
+                        return True
+                    if self._plan.running == 0:
+                        return False
+                    next_due = self._next_due()
+                if next_due is not None and next_due <= run.clock.now():
+                    break
+                run.changed.wait(self._seconds_until(next_due))
+        run.commit()
+        return True
+
+    def _next_due(self) -> int | None:
+        return min(
+            (o.due for ops in self._parked.values() for o in ops if o.due is not None), default=None
+        )
+
+    def _seconds_until(self, due: int | None) -> float | None:
+        if due is None or not self._run.clock.real():
+            return None
+        return max(0.001, (due - self._run.clock.now()) / 1000)
+
+    def _waited_for(self) -> list[Operation]:
+        return [operation for operations in self._parked.values() for operation in operations]
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def _drop_the_rest(self) -> None:
+        with self._lock:
+            for scope in self._open.values():
+                scope.closed = True
+            if self._open:
+                self._run.dropping = True
+
+    def _settle_in_flight(self) -> None:
+        """Wait for at-most-once bodies of dropped branches: what they did is recorded."""
+        run = self._run
+        with self._lock:
+            dropped = list(self._open.values())
+        with run.changed:
+            run.changed.wait_for(lambda: not run.guarded_within(dropped))

@@ -1,0 +1,272 @@
+"""The sync driver: carries out a run's moves on the calling thread, and waits for its writes.
+
+A `Unit` is what suspends as a whole: the handler, or one branch of a batch. Suspension unwinds it
+with `InvocationSuspended`, and it is run again from its top when what it waits for has come.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from .clock import Clock
+from .codec import Codec
+from .current import CurrentStep, current
+from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
+from .host import PULSE, Host
+from .journal import Scope, call_site, misuse
+from .operations import Operation
+from .retry import ONCE
+from .run import Move, Run, StepSpec, misplaced
+from .session import Session
+
+if TYPE_CHECKING:
+    from .condition import ConditionSpec
+
+
+class Unit:
+    """The handler or a branch, as far as it suspends on its own."""
+
+    __slots__ = ("suspension", "thread", "where")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.suspension: InvocationSuspended | None = None
+        self.where = ""
+
+    def suspend(self, operations: Sequence[Operation]) -> InvocationSuspended:
+        """Return the exception that unwinds this unit."""
+        self.suspension = InvocationSuspended(operations)
+        self.where = call_site()
+        return self.suspension
+
+    def swallowed(self) -> UsageError:
+        """Return the error for a handler that caught its suspension."""
+        return UsageError(
+            f"the handler waits{self.where}, and the exception that suspends it was swallowed by "
+            "an `except BaseException` or a bare `except`; catch Exception, or re-raise"
+        )
+
+
+class SyncRun(Run):
+    """One execution during one invocation of a sync handler."""
+
+    def __init__(self, session: Session, codec: Codec, clock: Clock, host: Host) -> None:
+        super().__init__(session, codec, clock)
+        self.host = host
+        self.changed = threading.Condition()
+        self._order = threading.Lock()
+        self._armed = False
+        self._waiting_since = 0.0
+        self.dropping = False
+        self.closed = False
+        self._guarded: list[Scope] = []
+
+    # -- claims -------------------------------------------------------------------------------
+
+    def enter(self, scope: Scope, unit: Unit, what: str) -> None:
+        """Check that this thread may ask this scope for an operation now."""
+        if unit.suspension is not None:
+            raise self._unwinding(unit)
+        if unit.thread != threading.get_ident():
+            raise misuse(
+                f"{what!r} was called from a thread that does not run this context; "
+                "use context.map or context.parallel to run things side by side"
+            )
+        if self.ended or self.closed or (self.dropping and _dropped(scope)):
+            scope.closed = True
+
+    def admit(self, scope: Scope, operation: Operation) -> None:
+        """Check that a new operation may run: nothing recorded is left to claim first."""
+        running = current.get()
+        if running is not None and running.execution_id == self.execution_id:
+            raise misplaced(operation.name or operation.id, running)
+        if scope.holds(operation):
+            raise self.journal.fail(scope.unexpected(operation))
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write what was recorded; return when it is durable."""
+        with self._order:
+            ticket = self.session.enqueue(self.journal.outbox.take(), None)
+        try:
+            reply = self.session.wait(ticket)
+        except JournalError as error:
+            raise self.journal.fail(error) from None
+        if reply.events or reply.operations or reply.ended:
+            with self._order:
+                self.absorb(reply)
+            self.poke()
+
+    def poke(self) -> None:
+        """Wake the batches of this run: something may have come for them."""
+        with self.changed:
+            self.changed.notify_all()
+
+    wake = poke
+
+    def close(self) -> None:
+        """Stop at the next claim: the engine is closing."""
+        self.closed = True
+        self.poke()
+
+    def write_starts(self) -> bool:
+        """Have starts written whose bodies still run; called by the pulse."""
+        if not self.journal.outbox:
+            self._armed = False
+            return bool(self.journal.outbox)
+        if time.monotonic() - self._waiting_since < PULSE / 2:
+            return True
+        with self._order:
+            events = self.journal.outbox.take()
+            if events:
+                self.session.soon(self.session.enqueue(events, lambda _: None))
+        return True
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def step(
+        self,
+        scope: Scope,
+        unit: Unit,
+        operation: Operation,
+        spec: StepSpec,
+        body: Callable[[], Any],
+        digest: str | None,
+    ) -> Any:
+        """Bring a claimed step to its end, and return its value."""
+        while True:
+            move = self.step_move(operation, at_most_once=spec.at_most_once)
+            if move is Move.START or move is Move.RERUN:
+                value = self._attempt(scope, operation, spec, body, digest, move)
+                if operation.closed and operation.error is None:
+                    return value
+            elif move is Move.RETURN:
+                return self.value_of(operation, spec.returns, spec.serdes)
+            elif move is Move.RAISE:
+                raise self.error_of(operation)
+            elif move is Move.PAUSE:
+                raise unit.suspend([operation])
+            else:
+                self.step_interrupted(operation, spec)
+                self.commit()
+
+    def _attempt(
+        self,
+        scope: Scope,
+        operation: Operation,
+        spec: StepSpec,
+        body: Callable[[], Any],
+        digest: str | None,
+        move: Move,
+    ) -> Any:
+        if move is Move.START:
+            self.admit(scope, operation)
+        if not spec.at_most_once:
+            if move is Move.START:
+                self.start_step(operation, digest)
+                self._arm() if not self.session.cautious else self.commit()
+            return self._settle(scope, operation, spec, body)
+        with self._guard(scope):
+            self.start_step(operation, digest)
+            self.commit()
+            return self._settle(scope, operation, spec, body)
+
+    @contextmanager
+    def _guard(self, scope: Scope) -> Iterator[None]:
+        """Hold the close of a batch that drops this scope until the body inside has ended."""
+        with self.changed:
+            self._guarded.append(scope)
+        try:
+            self.check_open(scope)
+            yield
+        finally:
+            with self.changed:
+                self._guarded.remove(scope)
+                self.changed.notify_all()
+
+    def _settle(
+        self, scope: Scope, operation: Operation, spec: StepSpec, body: Callable[[], Any]
+    ) -> Any:
+        value: Any = None
+        try:
+            value = self.call(body, self.current_step(operation))
+        except Exception as error:
+            self._check_recordable(scope, spec)
+            self.step_raised(operation, spec, error)
+        else:
+            self._check_recordable(scope, spec)
+            value = self.step_returned(operation, spec, value)
+        self.commit()
+        return value
+
+    def settle_poll(
+        self, condition: ConditionSpec, scope: Scope, operation: Operation, state: Any
+    ) -> None:
+        """Make one poll of a condition and record what it came to."""
+        try:
+            state = self.call(lambda: condition.check(state), self.current_step(operation))
+            self.check_open(scope)
+            condition.settle(self, operation, state)
+        except Exception as error:
+            self.check_open(scope)
+            self.step_raised(operation, StepSpec(ONCE), error)
+        self.commit()
+
+    def guarded_within(self, scopes: Sequence[Scope]) -> bool:
+        """Return whether an at-most-once body runs inside one of these scopes."""
+        return any(each.is_within(scope) for each in self._guarded for scope in scopes)
+
+    def call(self, body: Callable[[], Any], step: CurrentStep) -> Any:
+        """Run the body of a step, sync or async."""
+        token = current.set(step)
+        try:
+            value = body()
+            if inspect.isawaitable(value):
+                value = self.host.run_async(cast("Coroutine[Any, Any, Any]", as_coroutine(value)))
+            return value
+        finally:
+            current.reset(token)
+
+    def check_open(self, scope: Scope) -> None:
+        """Stop a branch whose batch was decided without it."""
+        if self.dropping and _dropped(scope):
+            raise InvocationEnded
+
+    def _check_recordable(self, scope: Scope, spec: StepSpec) -> None:
+        if not spec.at_most_once:
+            self.check_open(scope)
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._waiting_since = time.monotonic()
+            self.host.pulse.arm(self)
+
+    def _unwinding(self, unit: Unit) -> BaseException:
+        error = sys.exc_info()[1]
+        while error is not None:
+            if error is unit.suspension:
+                return error
+            error = error.__context__
+        return self.journal.fail(unit.swallowed())
+
+
+def _dropped(scope: Scope) -> bool:
+    each: Scope | None = scope
+    while each is not None:
+        if each.closed:
+            return True
+        each = each.parent
+    return False
+
+
+async def as_coroutine(awaitable: Any) -> Any:
+    """Await anything awaitable."""
+    return await awaitable
