@@ -71,6 +71,30 @@ class BatchSpec:
         return Scope(scope.journal, child_scope(id), id, path, scope)
 
 
+class BranchState:
+    """How much of a running branch waits: one that waits frees its place in the plan."""
+
+    __slots__ = ("_changed", "_plan", "_waiting")
+
+    def __init__(self, plan: Plan, changed: Callable[[], None]) -> None:
+        self._plan = plan
+        self._changed = changed
+        self._waiting = 0
+
+    def park(self) -> None:
+        """Note that a claim of the branch waits."""
+        self._waiting += 1
+        if self._waiting == 1:
+            self._plan.parked()
+            self._changed()
+
+    def unpark(self) -> None:
+        """Note that a claim of the branch goes on."""
+        self._waiting -= 1
+        if self._waiting == 0:
+            self._plan.unparked()
+
+
 def map_spec(
     name: str,
     items: Iterable[Any],

@@ -1,29 +1,18 @@
-"""The classes of kept values: found again by name, their instances taken apart and put together.
+"""The kinds of value the journal keeps beside plain JSON: leaves, and instances of classes.
 
-A class is recorded as `module:qualname` and searched in `returns=`, then in the handler's module,
-then by import within the handler's top-level package, `perdure` and the allow-list. The search that
-reads is the one that was tried when the value was recorded; it imports nothing outside those
-packages, whatever a damaged record says. What does not work out is a `Misfit`; the codec, which
-knows the place in the value, makes it the user's error.
+A leaf (a datetime, a path) is a text. An instance of an enum, dataclass or pydantic model is its
+fields and the name of its class, `module:qualname`, which is searched in `returns=`, then in the
+handler's module, then by import within the handler's top-level package, `perdure` and the
+allow-list. The search that reads is the one that was tried when the value was recorded; it imports
+nothing outside those packages, whatever a damaged record says. What does not work out is a
+`Misfit`; the codec, which knows the place in the value, makes it the user's error.
 """
 
 from __future__ import annotations
 
 import sys
 import typing
-from array import array
-from collections import deque
-from collections.abc import (
-    Awaitable,
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, is_dataclass
 from dataclasses import fields as fields_of
@@ -33,14 +22,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-TAG = "$perdure"
-Node = dict[str, Any]
-
-_EXACT = frozenset({type(None), bool, int, str, bytes})
+Parts = tuple[dict[str, Any], dict[str, Any]]
 
 
-class Misfit(Exception):  # noqa: N818
-    """A class would not be found again, or an instance does not fit it; the text says why."""
+class Misfit(Exception):
+    """A class would not be found again, or a value does not fit it; the text says why."""
 
 
 class Classes:
@@ -53,14 +39,14 @@ class Classes:
         self._packages = [name for name in packages if name and name != "__main__"]
 
     def reference(self, cls: type, returns: Any) -> str:
-        """The name under which `cls` will be found again; a `Misfit` says why it would not."""
+        """Return the name under which `cls` will be found again, having tried it."""
         reference = name_of(cls)
         if self._search(reference, returns) is not cls:
-            raise Misfit(self._why_lost(cls))
+            raise Misfit(f"its class would not be found again: {self._why_lost(cls)}")
         return reference
 
     def find(self, reference: str, returns: Any) -> type:
-        """The class recorded under `reference`."""
+        """Return the class recorded under `reference`."""
         found = self._search(reference, returns)
         if found is None:
             raise Misfit(
@@ -77,58 +63,53 @@ class Classes:
         # A parametrised generic stands in its module only if somebody happened to ask for it.
         if module.endswith("__main__") or "[" in qualname:
             return None
-        if self._module:
-            found = _within(self._load(self._module), qualname)
+        for home in (sys.modules.get(self._module or ""), self._import(module)):
+            found = _within(home, qualname)
             if found is not None and name_of(found) == reference:
                 return found
-        if not self._allows(module):
-            return None
-        found = _within(self._load(module), qualname)
-        return found if found is not None and name_of(found) == reference else None
+        return None
+
+    def _import(self, module: str) -> ModuleType | None:
+        try:
+            return import_module(module) if self._allows(module) else None
+        except Exception as error:
+            raise Misfit(f"import of {module!r} failed: {words(error)}") from error
 
     def _allows(self, module: str) -> bool:
         return any(module == name or module.startswith(name + ".") for name in self._packages)
 
-    def _load(self, module: str) -> ModuleType | None:
-        loaded = sys.modules.get(module)
-        if loaded is not None or not self._allows(module):
-            return loaded
-        try:
-            return import_module(module)
-        except Exception as error:
-            raise Misfit(f"import of {module!r} failed: {words(error)}") from error
-
     def _why_lost(self, cls: type) -> str:
         module, name = cls.__module__, cls.__qualname__
-        hint = cls.__name__.partition("[")[0]
+        given = f"pass returns={cls.__name__}"
         if "<locals>" in name:
-            return f"it is local to a function; move it to a module, or pass returns={hint}"
+            return f"it is local to a function; move it to a module, or {given}"
         if "[" in name:
-            return f"it is a parametrised generic; pass returns={name}, or subclass it by a name"
+            return f"it is a parametrised generic; make a named subclass of it, or {given}"
         if module == "__main__":
             return (
-                "it is in __main__, which has another name in another process; move it to a "
-                f"module, run the file with `perdure run`, or pass returns={hint}"
+                "it stands in __main__, which has another name in another process; move it to a "
+                f"module, run the file with `perdure run`, or {given}"
             )
         if not self._allows(module):
             return (
-                f"its module {module!r} is outside {', '.join(self._packages)}; import {hint} in "
-                f"the handler's module, pass returns={hint}, or allow {module.partition('.')[0]!r}"
+                f"its module {module!r} is outside {', '.join(self._packages)}; import the class "
+                f"by its name in the handler's module, {given}, or allow its package"
             )
-        return f"{module} holds no such class, or another one, under {name!r}; pass returns={hint}"
+        return f"{module} holds none, or another one, under {name!r}; {given}"
 
 
 def name_of(cls: type) -> str:
-    """The recorded name of a class; a parametrised pydantic model is named by its generic's module.
+    """Return the name a class is recorded under.
 
-    (Its own `__module__` is that of whoever asked for it first.)
+    The `__module__` of a parametrised pydantic model is whoever asked for it first, so it is named
+    by the module of its generic.
     """
     generic = getattr(cls, "__pydantic_generic_metadata__", None) or {}
     return f"{(generic.get('origin') or cls).__module__}:{cls.__qualname__}"
 
 
 def mentioned(hint: Any) -> Iterator[type]:
-    """The classes a type names: itself, those in its arguments, those of its fields, and on."""
+    """Yield the classes in a type: itself, those of its arguments, of its fields, and so on."""
     queue, seen = [hint], {id(hint): hint}
     for each in queue:
         if isinstance(each, type) and typing.get_origin(each) is None:
@@ -139,12 +120,12 @@ def mentioned(hint: Any) -> Iterator[type]:
                 queue.append(inner)
 
 
-def _inside(hint: Any) -> Iterable[Any]:
+def _inside(hint: Any) -> Iterator[Any]:
     yield from typing.get_args(hint)
     yield typing.get_origin(hint)
     # A forward reference that does not resolve hides its class, and nothing more.
     with suppress(Exception):
-        yield from (getattr(hint, name, None) for name in ("__value__", "__supertype__"))
+        yield from [getattr(hint, name, None) for name in ("__value__", "__supertype__")]
         if is_model(hint):
             yield from [field.annotation for field in hint.model_fields.values()]
         elif isinstance(hint, type) and (is_dataclass(hint) or typing.is_typeddict(hint)):
@@ -154,7 +135,7 @@ def _inside(hint: Any) -> Iterable[Any]:
 def _answers_to(cls: type, reference: str) -> bool:
     if name_of(cls) == reference:
         return True
-    # A file run as a script is __main__ there and has its own name where it is served.
+    # A file is __main__ where it runs as a script, and has its own name where it is served.
     module, _, qualname = reference.partition(":")
     return "__main__" in (module, cls.__module__) and cls.__qualname__ == qualname
 
@@ -162,20 +143,25 @@ def _answers_to(cls: type, reference: str) -> bool:
 def _within(module: ModuleType | None, qualname: str) -> type | None:
     found: Any = module
     for part in qualname.split("."):
-        found = vars(found).get(part) if found is not None else None
+        found = None if found is None else vars(found).get(part)
         if not isinstance(found, type):
             return None
     return typing.cast("type", found)
 
 
 def is_model(cls: Any) -> bool:
-    """Whether `cls` is a pydantic model class; pydantic is not imported to know it."""
-    base = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
+    """Tell whether `cls` is a pydantic model class, without importing pydantic to know it."""
+    base = loaded("pydantic.main", "BaseModel")
     return base is not None and isinstance(cls, type) and issubclass(cls, base)
 
 
+def loaded(module: str, name: str) -> Any:
+    """Return a class of a module, or None as long as nobody has imported it."""
+    return getattr(sys.modules.get(module), name, None)
+
+
 def kind_of(cls: type) -> str | None:
-    """How instances of `cls` are kept: as an enum's member, a model, a dataclass, or not at all."""
+    """Return how instances of `cls` are kept: `enum`, `model`, `dataclass`, or None: not at all."""
     if issubclass(cls, Enum):
         return "enum"
     if is_model(cls):
@@ -183,57 +169,56 @@ def kind_of(cls: type) -> str | None:
     return "dataclass" if is_dataclass(cls) else None
 
 
-def take_apart(kind: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of an instance, to be kept in turn, and the plain details of its record."""
+def take_apart(kind: str, value: Any) -> Parts:
+    """Return the fields of an instance, each to be kept in turn, and further plain details."""
     take = {"enum": _take_member, "model": _take_model, "dataclass": _take_dataclass}
     return take[kind](value)
 
 
 def put_together(kind: str, cls: type, fields: dict[str, Any], details: dict[str, Any]) -> Any:
-    """The instance that was taken apart so, or an error that says what does not fit."""
+    """Return the instance that was taken apart so."""
     if kind_of(cls) != kind:
-        raise Misfit(f"the class is not a {kind} any more")
+        raise Misfit(f"the class is no {kind} any more")
     put = {"enum": _put_member, "model": _put_model, "dataclass": _put_dataclass}
     return put[kind](cls, fields, details)
 
 
 def hidden(value: Any) -> dict[str, Any]:
-    """What a model holds and its record does not: excluded fields and private attributes."""
+    """Return what a model holds and its record does not: excluded fields, private attributes."""
     cls: Any = type(value)
     if not is_model(cls):
         return {}
-    excluded = [name for name, field in cls.model_fields.items() if field.exclude]
     private = getattr(value, "__pydantic_private__", None) or {}
+    excluded = [name for name, field in cls.model_fields.items() if field.exclude]
     return {name: value.__dict__.get(name) for name in excluded} | private
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether two values are equal, type included, at every depth; NaN is equal to NaN."""
-    if one is two:
-        return True
+    """Tell whether two values are equal, type included, at every depth; NaN is equal to NaN."""
     kind = type(one)
-    if kind is not type(two):
-        return False
+    if one is two or kind is not type(two):
+        return one is two
     if kind in (list, tuple):
         return len(one) == len(two) and all(map(same, one, two))
     if kind is dict:
         return same(list(one), list(two)) and all(map(same, one.values(), two.values()))
     if kind in (set, frozenset):
         twins = {each: each for each in two}
-        return len(one) == len(two) and all(same(each, twins.get(each, one)) for each in one)
-    if kind in _EXACT:
-        return bool(one == two)
-    return bool(one == two or (one != one and two != two)) and repr(one) == repr(two)
+        return len(one) == len(two) and all(
+            each in twins and same(each, twins[each]) for each in one
+        )
+    # A leaf's repr says more than ==: NaN, 1.0 or 1.00, the fold.
+    return repr(one) == repr(two) if kind in leaves() else bool(one == two)
 
 
-def _take_member(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _take_member(value: Any) -> Parts:
     cls = type(value)
     if issubclass(cls, Flag):
         if type(value.value) is not int or cls(value.value) is not value:
-            raise Misfit(f"the flag {value!r} is not known by its value")
+            raise Misfit(f"the flag {value!r} is not found by its value")
         return {}, {"value": value.value}
     if cls.__members__.get(value.name) is not value:
-        raise Misfit(f"{value!r} is not a member by name")
+        raise Misfit(f"{value!r} is not found by its name among the members")
     return {}, {"name": value.name}
 
 
@@ -248,7 +233,7 @@ def _put_member(cls: Any, fields: dict[str, Any], details: dict[str, Any]) -> An
     return member
 
 
-def _take_dataclass(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _take_dataclass(value: Any) -> Parts:
     names = [field.name for field in fields_of(value)]
     object.__new__(type(value))  # refuses a class whose base keeps state of its own, as Exception
     _refuse_strays(value, object.__getstate__(value), names)
@@ -258,7 +243,7 @@ def _take_dataclass(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _put_dataclass(cls: Any, fields: dict[str, Any], details: dict[str, Any]) -> Any:
     declared = {field.name: field for field in fields_of(cls)}
     _refuse_unknown(fields.keys() - declared.keys())
-    copy = object.__new__(cls)  # not __init__: an InitVar is gone, and __post_init__ has run
+    copy = object.__new__(cls)  # without __init__: an InitVar is gone, and __post_init__ has run
     for name, field in declared.items():
         if name in fields:
             value = fields[name]
@@ -267,13 +252,13 @@ def _put_dataclass(cls: Any, fields: dict[str, Any], details: dict[str, Any]) ->
         elif field.default_factory is not MISSING:
             value = field.default_factory()
         else:
-            raise Misfit(f"its field {name!r} has no default and was not recorded")
+            raise Misfit(f"its field {name!r} was not recorded and has no default")
         object.__setattr__(copy, name, value)
         _refuse_change(name, value, getattr(copy, name))
     return copy
 
 
-def _take_model(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _take_model(value: Any) -> Parts:
     declared = type(value).model_fields
     extra = value.__pydantic_extra__ or {}
     _refuse_strays(value, value.__dict__, declared)
@@ -285,15 +270,15 @@ def _take_model(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _put_model(cls: Any, fields: dict[str, Any], details: dict[str, Any]) -> Any:
-    unset = {name: fields[name] for name in details.get("unset", ())}
     _refuse_unknown(fields.keys() - set(details.get("extra", ())) - cls.model_fields.keys())
-    # Defaults are not validated when a model is made, so not here either; they are put back below.
-    given = {name: value for name, value in fields.items() if name not in unset}
+    # Pydantic does not validate defaults, so they are not given to it, but put back afterwards.
+    unset = {name: fields[name] for name in details.get("unset", ())}
+    given: Any = {name: value for name, value in fields.items() if name not in unset}
     if getattr(cls, "__pydantic_root_model__", False):
         given = fields["root"]
     copy = cls.model_validate(given, by_alias=False, by_name=True)
     if type(copy) is not cls:
-        raise Misfit(f"it validates to a {type(copy).__name__}")
+        raise Misfit(f"it validates to a {type_name(type(copy))}")
     copy.__dict__.update(unset)
     copy.model_fields_set.difference_update(unset)
     held = {**copy.__dict__, **(copy.__pydantic_extra__ or {})}
@@ -303,7 +288,7 @@ def _put_model(cls: Any, fields: dict[str, Any], details: dict[str, Any]) -> Any
 
 
 def _refuse_strays(value: Any, state: Any, names: Iterable[str]) -> None:
-    """Refuse attributes that are no fields; caches and typing's own mark are made again."""
+    """Refuse attributes that are no fields; caches and typing's own mark are made anew."""
     parts = state if isinstance(state, tuple) else (state,)
     held = {name for part in parts if part for name in part}
     for name in sorted(held.difference(names, ("__orig_class__",))):
@@ -321,20 +306,54 @@ def _refuse_change(name: str, value: Any, held: Any) -> None:
         raise Misfit(f"its field {name!r} comes back changed by the class, as {held!r:.80}")
 
 
-def words(error: Exception) -> str:
-    """What an error says: our own as it is, another's with its type."""
-    return str(error) if isinstance(error, Misfit) else f"{type(error).__name__}: {error}"
+Leaf = tuple[str, Callable[[Any], Any], Callable[[Any], Any]]
 
 
-def type_name(cls: type) -> str:
-    """A type's name for messages."""
-    return (
-        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    )
+@cache
+def leaves() -> dict[type, Leaf]:
+    """Return, by type, the kind of each leaf, how it is written, and how it is read.
+
+    The modules of these types are loaded when the first such value is met.
+    """
+    import pathlib
+    from base64 import b64decode, b64encode
+    from datetime import date, datetime, time, timedelta
+    from decimal import Decimal
+    from uuid import UUID
+
+    def days(value: timedelta) -> list[int]:
+        return [value.days, value.seconds, value.microseconds]
+
+    def paths(kind: type) -> tuple[type, Leaf]:
+        return kind, (kind.__name__, _path_text, lambda kept: kind(read_text(kept)))
+
+    return {
+        str: ("str", write_text, read_text),
+        float: ("float", repr, float),
+        bytes: (
+            "bytes",
+            lambda value: b64encode(value).decode(),
+            partial(b64decode, validate=True),
+        ),
+        date: ("date", date.isoformat, date.fromisoformat),
+        datetime: ("datetime", _write_moment, partial(_read_moment, datetime)),
+        time: ("time", _write_moment, partial(_read_moment, time)),
+        timedelta: ("timedelta", days, lambda kept: timedelta(*kept)),
+        Decimal: ("Decimal", str, Decimal),
+        UUID: ("UUID", str, UUID),
+        **dict(map(paths, (pathlib.PurePosixPath, pathlib.PureWindowsPath))),
+        **dict(map(paths, (pathlib.PosixPath, pathlib.WindowsPath))),
+    }
+
+
+@cache
+def leaf_readers() -> dict[str, Callable[[Any], Any]]:
+    """Return how the leaves are read, by kind."""
+    return {kind: read for kind, _, read in leaves().values()}
 
 
 def has_utf8(text: str) -> bool:
-    """Whether `text` is free of lone surrogates, which no file can hold."""
+    """Tell whether `text` is free of lone surrogates, which no file can hold."""
     if text.isascii():
         return True
     try:
@@ -344,132 +363,99 @@ def has_utf8(text: str) -> bool:
     return True
 
 
-def cure_for(kind: type) -> str:
-    """What the author of a step can do about a value of this type."""
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return "convert it with ._asdict(), or make it a dataclass"
-    if kind is int:
-        return "keep it as hex(...)"
-    for plain in (str, int, float, list, dict, tuple, set, frozenset, bytes):
-        if issubclass(kind, plain) and kind is not plain:
-            return f"convert it with {plain.__name__}(...)"
-    for kinds, cure in _CURES:
-        if issubclass(kind, kinds):
-            return cure
-    if hasattr(kind, "tolist"):
-        return "convert it with .tolist()"
-    return "return plain data, a dataclass or a pydantic model, or pass serdes="
-
-
-_CURES: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((complex,), "keep its .real and .imag"),
-    ((bytearray, memoryview), "convert it with bytes(...)"),
-    ((Mapping,), "convert it with dict(...)"),
-    ((Awaitable,), "await it, or give the async function itself to the step"),
-    ((BaseException,), "raise it, or return str(...) of it"),
-    ((deque, range, array, Iterator, KeysView, ValuesView, ItemsView), "convert it with list(...)"),
-)
-
-
-@cache
-def leaves() -> dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
-    """Values without parts: kind, how it is written, how it is read; loaded when first met."""
-    import pathlib
-    from base64 import b64decode, b64encode
-    from datetime import date, datetime, time, timedelta
-    from decimal import Decimal
-    from uuid import UUID
-
-    table: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-        str: ("str", _text, _untext),
-        float: ("float", repr, float),
-        bytes: (
-            "bytes",
-            lambda value: b64encode(value).decode(),
-            partial(b64decode, validate=True),
-        ),
-        date: ("date", date.isoformat, date.fromisoformat),
-        datetime: ("datetime", _moment_parts, partial(_moment, datetime)),
-        time: ("time", _moment_parts, partial(_moment, time)),
-        timedelta: (
-            "timedelta",
-            lambda value: [value.days, value.seconds, value.microseconds],
-            lambda parts: timedelta(*parts),
-        ),
-        Decimal: ("decimal", str, Decimal),
-        UUID: ("uuid", str, UUID),
-    }
-    for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
-        path = getattr(pathlib, kind)
-        table[path] = (kind, _path_text, lambda text, path=path: path(_untext(text)))
-    return table
-
-
-@cache
-def leaf_readers() -> dict[str, Callable[[Any], Any]]:
-    """How the records of such values are read, by kind."""
-    return {kind: read for kind, _, read in leaves().values()}
-
-
-def _text(text: str) -> str | list[str]:
-    """A str as it is, or escaped, in a list, where no file could hold it."""
+def write_text(text: str) -> str | list[str]:
+    """Return a str as it is, or escaped, in a list, if no file can hold it."""
     return text if has_utf8(text) else [text.encode("unicode_escape").decode("ascii")]
 
 
-def _untext(kept: Any) -> str:
+def read_text(kept: Any) -> str:
+    """Return the str that was written so."""
     return kept if type(kept) is str else kept[0].encode("ascii").decode("unicode_escape")
 
 
 def _path_text(path: Any) -> str | list[str]:
     if type(path)(str(path)) != path:
         raise Misfit("it reads back from its text as another path")
-    return _text(str(path))
+    return write_text(str(path))
 
 
-def _moment_parts(moment: Any) -> Any:
-    """The text of a datetime or time; what ISO 8601 does not say stands beside it."""
+def _write_moment(moment: Any) -> str | list[Any]:
+    """Return the ISO text of a datetime or time, and beside it what that does not say."""
     from datetime import timezone
 
-    zone, parts = moment.tzinfo, {}
-    if moment.fold:
-        parts["fold"] = 1
-    if type(zone) is _loaded("zoneinfo", "ZoneInfo"):
-        if not zone.key or type(zone)(zone.key).utcoffset(moment) != zone.utcoffset(moment):
-            raise Misfit(f"its time zone {zone!r} is not found again by its key")
-        parts["zone"] = zone.key
-        moment = moment.replace(tzinfo=None)
-    elif type(zone) is _loaded("pydantic_core", "TzInfo"):
-        parts["tzinfo"] = "pydantic"
+    zone, text = moment.tzinfo, moment.isoformat()
+    rest: dict[str, Any] = {"fold": 1} if moment.fold else {}
+    if zone is None:
+        pass
     elif type(zone) is timezone:
         if zone.tzname(None) != timezone(zone.utcoffset(None)).tzname(None):
-            parts["name"] = _text(zone.tzname(None))
-    elif zone is not None:
+            rest["name"] = write_text(zone.tzname(None))
+    elif type(zone) is loaded("zoneinfo", "ZoneInfo"):
+        found = type(zone)(zone.key) if zone.key else None
+        if moment.replace(tzinfo=found).utcoffset() != moment.utcoffset():
+            raise Misfit(f"its time zone {zone!r} is not found again by its key")
+        text, rest["zone"] = moment.replace(tzinfo=None).isoformat(), zone.key
+    elif type(zone) is loaded("pydantic_core", "TzInfo"):
+        rest["zone"] = None
+    else:
         raise Misfit(
-            f"its time zone is a {type_name(type(zone))}; use zoneinfo, or .astimezone(timezone.utc)"
+            f"its time zone is a {type_name(type(zone))}; use zoneinfo or datetime.timezone"
         )
-    return [moment.isoformat(), parts] if parts else moment.isoformat()
+    return [text, rest] if rest else text
 
 
-def _moment(kind: Any, kept: Any) -> Any:
+def _read_moment(kind: Any, kept: Any) -> Any:
     from datetime import timezone
 
     if type(kept) is str:
         return kind.fromisoformat(kept)
-    moment, parts = kind.fromisoformat(kept[0]), kept[1]
+    moment, rest = kind.fromisoformat(kept[0]), kept[1]
     zone = moment.tzinfo
-    if "zone" in parts:
+    if "name" in rest:
+        zone = timezone(moment.utcoffset(), read_text(rest["name"]))
+    elif rest.get("zone"):
         from zoneinfo import ZoneInfo
 
-        zone = ZoneInfo(parts["zone"])
-    elif "tzinfo" in parts:
+        zone = ZoneInfo(rest["zone"])
+    elif "zone" in rest:
         from pydantic_core import TzInfo
 
         zone = TzInfo(int(moment.utcoffset().total_seconds()))
-    elif "name" in parts:
-        zone = timezone(moment.utcoffset(), _untext(parts["name"]))
-    return moment.replace(tzinfo=zone, fold=parts.get("fold", 0))
+    return moment.replace(tzinfo=zone, fold=rest.get("fold", 0))
 
 
-def _loaded(module: str, name: str) -> Any:
-    """A class of a module, if anybody has imported it: else nothing can be an instance of it."""
-    return getattr(sys.modules.get(module), name, _loaded)
+def cure_for(kind: type) -> str:
+    """Return what the author of a step can do about a value of this type."""
+    if kind_of(kind):
+        return "or return plain data, or pass serdes="
+    if kind is int:
+        return "keep it as hex(...)"
+    for plain in (str, int, float, list, dict, tuple, set, frozenset, bytes):
+        if issubclass(kind, plain) and kind is not plain:
+            or_dict = " or ._asdict()" if hasattr(kind, "_asdict") else ""
+            return f"convert it with {plain.__name__}(...){or_dict}"
+    cures = [cure for mark, cure in _CURES.items() if hasattr(kind, mark)]
+    return (*cures, "return plain data, a dataclass or a pydantic model, or pass serdes=")[0]
+
+
+_CURES = {
+    "hex": "convert it with bytes(...)",
+    "tolist": "convert it with .tolist()",
+    "imag": "convert it with str(...), or keep its .real and .imag",
+    "keys": "convert it with dict(...)",
+    "__await__": "await it, or give the async function itself to the step",
+    "__traceback__": "raise it, or return str(...) of it",
+    "__next__": "convert it with list(...)",
+    "__reversed__": "convert it with list(...)",
+    "unicode_string": "convert it with str(...), a field of it by declaring str",
+}
+
+
+def type_name(cls: type) -> str:
+    """Return a type's name for messages."""
+    return f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+
+
+def words(error: Exception) -> str:
+    """Return what an error says: our own as it is, another's with its type."""
+    return str(error) if isinstance(error, Misfit) else f"{type(error).__name__}: {error}"

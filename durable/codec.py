@@ -3,8 +3,7 @@
 What plain JSON holds exactly is kept as exactly `json.dumps(value, ensure_ascii=False)`. The rest
 is a tagged object, `{"$perdure": kind, ...}`; a dict that looks like one is escaped. A value comes
 back with the type it had, at every depth; what would not is refused by type, place and cure when it
-is encoded (instances of classes are read back once before they count as kept). Nothing is pickled;
-which classes may be found again is the business of `classes`.
+is encoded (instances of classes are read back once before they count as kept). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ from math import isfinite
 from typing import Any, NoReturn, Protocol
 
 from .classes import (
-    TAG,
     Classes,
     Misfit,
-    Node,
     cure_for,
     has_utf8,
     hidden,
@@ -35,53 +32,48 @@ from .classes import (
 )
 from .errors import SerializationError
 
-MAX_DEPTH = 200
+TAG = "$perdure"
+MAX_DEPTH = 100  # reading back takes some stack for each level, whoever calls
 
 _MARK = f'"{TAG}"'
 _SCALARS = frozenset({type(None), bool, int, float, str})
-_SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-}
+_SEQUENCES: dict[str, type] = {"tuple": tuple, "set": set, "frozenset": frozenset}
 _UNREAD = object()
+
+_Step = tuple[str, Any]  # how a step into a value is written, and its key
 
 _OUTGROWN = (
     "{place} was recorded as {what} and no longer fits it: {why}. "
     "Give the class that shape back; a new field needs a default"
 )
 _LOSSY = (
-    "{place} is a {what} and does not survive a round trip: {why}. "
+    "{place} is {what} and does not survive a round trip: {why}. "
     "Return plain data, let the class accept what it holds, or pass serdes="
 )
 _DAMAGED = (
-    "{place} is a {what} record that cannot be read: {why}. "
-    "It was damaged, or written by another version of perdure"
+    "{place} was recorded as {what} and cannot be read: {why}. "
+    "The record is damaged, or was written by another version of perdure"
 )
-
-_Step = tuple[str, Any]
 
 
 class Serdes(Protocol):
     """A user's own way to keep a value, passed as `serdes=`: text and back."""
 
     def dumps(self, value: Any) -> str:
-        """The text to keep."""
+        """Return the text to keep."""
 
     def loads(self, text: str) -> Any:
-        """The value of a kept text."""
+        """Return the value of a kept text."""
 
 
 class Codec:
     """Encodes and decodes the values of one handler.
 
-    Args:
-        module: the name of the handler's module, in which classes are looked up.
-        allow: further packages or modules whose classes may be imported when they are met in a
-            record; the handler's own top-level package and `perdure` always may.
+    `module` is the handler's module, in which classes are looked up; `allow` names packages or
+    modules, beside the handler's own package and `perdure`, from which classes may be imported.
 
     In each call `where` names the operation for messages ("step 'extract'"), and `returns` is a
-    type whose classes are looked at first: a class, or `list[Model]`, `Model | None`.
+    type whose classes are looked at first: a class, or `list[Model]`, or `Model | None`.
     """
 
     def __init__(self, module: str | None = None, allow: Sequence[str] = ()) -> None:
@@ -90,7 +82,7 @@ class Codec:
     def encode(
         self, value: Any, *, where: str, returns: Any = None, serdes: Serdes | None = None
     ) -> str:
-        """The text that keeps `value`; raises `SerializationError` if nothing keeps it faithfully."""
+        """Return the text that keeps `value`, or raise a `SerializationError`."""
         if serdes is not None:
             return _dump(serdes, value, where)
         return self._record(value, where, returns)[0]
@@ -98,48 +90,54 @@ class Codec:
     def decode(
         self, text: str, *, where: str, returns: Any = None, serdes: Serdes | None = None
     ) -> Any:
-        """The value kept as `text`; raises `SerializationError` if it no longer fits its class."""
+        """Return the value kept as `text`; a `SerializationError` says what no longer fits."""
         if serdes is not None:
             return _load(serdes, text, where)
         try:
-            tree = _DECODER.decode(text)
+            tree = _parse(text)
+            return self._reader(where, returns, _OUTGROWN).read(tree) if _MARK in text else tree
         except (ValueError, TypeError, RecursionError) as error:
-            raise _malformed(where, text, error) from error
-        if _MARK not in text:
-            return tree
-        return _Reader(where, partial(self._classes.find, returns=returns), _OUTGROWN).read(tree)
+            raise _unreadable(text, where, error) from error
 
     def roundtrip(
         self, value: Any, *, where: str, returns: Any = None, serdes: Serdes | None = None
     ) -> tuple[str, Any]:
-        """The text that keeps `value`, and the copy that replay will give for it."""
+        """Return the text that keeps `value`, and the copy of it that replay will give."""
         if serdes is not None:
             text = _dump(serdes, value, where)
             return text, _load(serdes, text, where)
         text, copy = self._record(value, where, returns)
-        if copy is not _UNREAD:
-            return text, copy
-        if type(value) in _SCALARS:
-            return text, value
-        return text, self.decode(text, where=where, returns=returns)
+        if copy is _UNREAD:
+            plain = type(value) in _SCALARS
+            copy = value if plain else self.decode(text, where=where, returns=returns)
+        return text, copy
 
     def _record(self, value: Any, where: str, returns: Any) -> tuple[str, Any]:
-        """The text, and the copy where reading it back was the only way to know that it holds."""
+        """Return the text, and the copy where reading it was the only way to know that it holds."""
         text = _plain_text(value)
         if text is not None:
             return text, _UNREAD
         writer = _Writer(where, partial(self._classes.reference, returns=returns))
-        text = writer.text(value)
-        if not writer.has_instances:
-            return text, _UNREAD
-        reader = _Reader(where, partial(self._classes.find, returns=returns), _LOSSY)
-        for place, instance, node in writer.veiled:
-            _compare_hidden(f"{where}: {place}", instance, reader.read(_reparsed(node)))
-        return text, reader.read(_DECODER.decode(text))
+        try:
+            text = writer.text(value)
+            if not writer.has_instances:
+                return text, _UNREAD
+            reader = self._reader(where, returns, _LOSSY)
+            for place, instance, node in writer.veiled:
+                _compare_hidden(place, instance, reader.read(_parse(_ENCODER.encode(node))))
+            return text, reader.read(_parse(text))
+        except RecursionError as error:
+            message = (
+                f"{where}: a {type_name(type(value))} is nested too deeply to be kept; flatten it"
+            )
+            raise SerializationError(message) from error
+
+    def _reader(self, where: str, returns: Any, misfit: str) -> _Reader:
+        return _Reader(where, partial(self._classes.find, returns=returns), misfit)
 
 
 def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """A digest of a call's arguments; None if there are none, or they have no faithful text."""
+    """Return a digest of a call's arguments; None if there are none, or no text keeps them."""
     if not args and not kwargs:
         return None
     from hashlib import sha256
@@ -156,20 +154,18 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# The depth check has excluded cycles.
+# No check for cycles: the limit of depth has excluded them.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False)
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_parse = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _plain_text(value: Any) -> str | None:
-    """The JSON of a value that plain JSON holds exactly, else None."""
+    """Return the JSON of a value that plain JSON holds exactly, else None."""
     try:
-        if _is_plain(value, MAX_DEPTH):
-            text = _ENCODER.encode(value)
-            return text if has_utf8(text) else None
-    except Exception:  # NaN, an endless int, a value another thread changes: the writer names it
+        text = _ENCODER.encode(value) if _is_plain(value, MAX_DEPTH) else None
+    except Exception:  # NaN, an endless int, a dict that another thread changes: the writer says
         return None
-    return None
+    return text if text is not None and has_utf8(text) else None
 
 
 def _is_plain(value: Any, depth: int) -> bool:
@@ -178,193 +174,22 @@ def _is_plain(value: Any, depth: int) -> bool:
         for key, item in value.items():
             if type(key) is not str:
                 return False
-            if type(item) not in _SCALARS and not (depth and _is_plain(item, depth - 1)):
+            if type(item) not in _SCALARS and not (depth > 1 and _is_plain(item, depth - 1)):
                 return False
         return TAG not in value
     if kind is list:
         for item in value:
-            if type(item) not in _SCALARS and not (depth and _is_plain(item, depth - 1)):
+            if type(item) not in _SCALARS and not (depth > 1 and _is_plain(item, depth - 1)):
                 return False
         return True
     return kind in _SCALARS
 
 
-class _Writer:
-    """Turns a value into the plain JSON tree that stands for it, and knows the place it is at."""
-
-    def __init__(self, where: str, reference: Callable[[type], str]) -> None:
-        self._where = where
-        self._reference = cache(reference)
-        self._path: list[_Step] = []
-        self.has_instances = False
-        self.veiled: list[tuple[str, Any, Node]] = []
-
-    def text(self, value: Any) -> str:
-        """The text of a value that is not plain JSON."""
-        return _ENCODER.encode(self._write(value))
-
-    def _write(self, value: Any) -> Any:
-        try:
-            return self._tree(value)
-        except SerializationError:
-            raise
-        except RecursionError as error:
-            raise self._refusal(value, "it is nested too deeply; flatten it") from error
-        except Exception as error:
-            raise self._refusal(value, f"{words(error)}; {cure_for(type(value))}") from error
-
-    def _tree(self, value: Any) -> Any:
-        kind = type(value)
-        if kind in _SCALARS:
-            return self._scalar(value)
-        if kind is list:
-            return self._items(value)
-        if kind is dict:
-            return self._dict(value, "[{!r:.60}]")
-        if kind is tuple:
-            return {TAG: "tuple", "value": self._items(value)}
-        if kind is set or kind is frozenset:
-            items = [self._at("{{{!r:.60}}}", item, item) for item in value]
-            return {TAG: kind.__name__, "value": sorted(items, key=_ENCODER.encode)}
-        if kind in leaves():
-            return self._leaf(value)
-        instance = kind_of(kind)
-        if instance is None:
-            raise Misfit("it is no plain data, dataclass, enum or pydantic model")
-        return self._instance(instance, value)
-
-    def _scalar(self, value: Any) -> Any:
-        kind = type(value)
-        if (kind is str and not has_utf8(value)) or (kind is float and not isfinite(value)):
-            return self._leaf(value)
-        if kind is int:
-            str(value)  # raises for one with more digits than Python turns into text
-        return value
-
-    def _leaf(self, value: Any) -> Node:
-        name, write, _ = leaves()[type(value)]
-        return {TAG: name, "value": write(value)}
-
-    def _at(self, form: str, key: Any, value: Any) -> Any:
-        """The tree of a value one step further in."""
-        self._path.append((form, key))
-        if len(self._path) > MAX_DEPTH:
-            raise self._refusal(value, f"it is nested deeper than {MAX_DEPTH} levels")
-        tree = self._write(value)
-        self._path.pop()
-        return tree
-
-    def _items(self, value: Iterable[Any]) -> list[Any]:
-        return [self._at("[{}]", index, item) for index, item in enumerate(value)]
-
-    def _dict(self, value: dict[Any, Any], form: str) -> Any:
-        if all(type(key) is str and key != TAG and has_utf8(key) for key in value):
-            return {key: self._at(form, key, item) for key, item in value.items()}
-        pairs = [
-            [self._at("<key {!r:.60}>", key, key), self._at(form, key, item)]
-            for key, item in value.items()
-        ]
-        return {TAG: "dict", "value": pairs}
-
-    def _instance(self, kind: str, value: Any) -> Node:
-        reference = self._reference(type(value))
-        fields, details = take_apart(kind, value)
-        node = {TAG: kind, "class": reference, **details}
-        if fields:
-            node["fields"] = self._dict(fields, ".{}")
-        self.has_instances = True
-        if hidden(value):
-            self.veiled.append((_place(self._path), value, node))
-        return node
-
-    def _refusal(self, value: Any, why: str) -> SerializationError:
-        return SerializationError(
-            f"{self._where}: {_place(self._path)} is of type {type_name(type(value))} and "
-            f"cannot be kept: {why}"
-        )
-
-
-class _Reader:
-    """Turns a parsed tree back into the value, and knows the place it is at.
-
-    `misfit` words the error for an instance that does not come together.
-    """
-
-    def __init__(self, where: str, find: Callable[[str], type], misfit: str) -> None:
-        self._where = where
-        self._find = cache(find)
-        self._misfit = misfit
-        self._path: list[_Step] = []
-
-    def read(self, tree: Any) -> Any:
-        """The value of `tree`, which is used up."""
-        if type(tree) is list:
-            for index, item in enumerate(tree):
-                if type(item) not in _SCALARS:
-                    tree[index] = self._at("[{}]", index, item)
-        elif type(tree) is dict:
-            return self._tagged(tree) if TAG in tree else self._values(tree, "[{!r:.60}]")
-        return tree
-
-    def _at(self, form: str, key: Any, tree: Any) -> Any:
-        self._path.append((form, key))
-        value = self.read(tree)
-        self._path.pop()
-        return value
-
-    def _values(self, tree: Node, form: str) -> Node:
-        for key, item in tree.items():
-            if type(item) not in _SCALARS:
-                tree[key] = self._at(form, key, item)
-        return tree
-
-    def _tagged(self, node: Node) -> Any:
-        kind = node[TAG]
-        try:
-            if kind in _SEQUENCES:
-                return self._sequence(_SEQUENCES[kind], node["value"])
-            if kind == "dict":
-                return self._dict(node["value"])
-            if "class" in node:
-                return self._instance(kind, node)
-            return leaf_readers()[kind](node["value"])
-        except SerializationError:
-            raise
-        except Exception as error:
-            text = self._misfit if "class" in node else _DAMAGED
-            what = f"{kind} {node.get('class', '')}".rstrip()
-            place = f"{self._where}: {_place(self._path)}"
-            raise SerializationError(
-                text.format(place=place, what=what, why=words(error))
-            ) from error
-
-    def _sequence(self, kind: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-        value = kind(self.read(items))
-        if len(value) != len(items):
-            raise Misfit("two of its elements are equal now")
-        return value
-
-    def _dict(self, pairs: list[Any]) -> dict[Any, Any]:
-        value = {
-            self._at("<key {}>", index, key): self._at("<value {}>", index, item)
-            for index, (key, item) in enumerate(pairs)
-        }
-        if len(value) != len(pairs):
-            raise Misfit("two of its keys are equal now")
-        return value
-
-    def _instance(self, kind: str, node: Node) -> Any:
-        cls = self._find(node["class"])
-        fields = node.get("fields", {})
-        fields = self.read(fields) if TAG in fields else self._values(fields, ".{}")
-        return put_together(kind, cls, fields, node)
-
-
-def _place(path: Sequence[_Step]) -> str:
+def _place(where: str, path: Sequence[_Step]) -> str:
     steps = [_step(form, key) for form, key in path]
     if len(steps) > 12:
         steps[8:-2] = ["..."]
-    return "result" + "".join(steps)
+    return f"{where}: result{''.join(steps)}"
 
 
 def _step(form: str, key: Any) -> str:
@@ -374,22 +199,189 @@ def _step(form: str, key: Any) -> str:
         return f"[{type_name(type(key))}]"
 
 
+class _Writer:
+    """Turns a value into the tree of plain JSON that stands for it."""
+
+    def __init__(self, where: str, reference: Callable[[Any], str]) -> None:
+        self._reference = cache(reference)
+        self._where = where
+        self._path: list[_Step] = []
+        self._containers: dict[type, Callable[[Any], Any]] = {
+            list: self._list,
+            dict: self._dict,
+            tuple: self._tuple,
+            set: self._set,
+            frozenset: self._set,
+        }
+        self.has_instances = False
+        self.veiled: list[tuple[str, Any, Any]] = []
+
+    def text(self, value: Any) -> str:
+        """Return the text of a value that is not plain JSON."""
+        text = _ENCODER.encode(self._write(value))
+        if not has_utf8(text):
+            raise self._refusal(value, "a name in it has a lone surrogate")
+        return text
+
+    def _write(self, value: Any) -> Any:
+        kind = type(value)
+        try:
+            if kind in _SCALARS:
+                return self._scalar(value)
+            if kind in self._containers:
+                return self._containers[kind](value)
+            return self._leaf(value) if kind in leaves() else self._instance(value)
+        except (SerializationError, RecursionError):
+            raise
+        except Exception as error:
+            raise self._refusal(value, f"{words(error)}; {cure_for(kind)}") from error
+
+    def _refusal(self, value: Any, why: str) -> SerializationError:
+        place, kind = _place(self._where, self._path), type_name(type(value))
+        return SerializationError(f"{place} is of type {kind} and cannot be kept: {why}")
+
+    def _at(self, form: str, key: Any, value: Any) -> Any:
+        self._path.append((form, key))
+        if len(self._path) > MAX_DEPTH:
+            why = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself; flatten it"
+            raise self._refusal(value, why)
+        tree = self._write(value)
+        self._path.pop()
+        return tree
+
+    def _scalar(self, value: Any) -> Any:
+        kind = type(value)
+        if (kind is str and not has_utf8(value)) or (kind is float and not isfinite(value)):
+            return self._leaf(value)
+        if kind is int:
+            str(value)  # raises if it has more digits than Python turns into text
+        return value
+
+    def _leaf(self, value: Any) -> Any:
+        kind, write, _ = leaves()[type(value)]
+        return {TAG: kind, "value": write(value)}
+
+    def _list(self, value: Iterable[Any]) -> Any:
+        return [self._at("[{}]", index, item) for index, item in enumerate(value)]
+
+    def _tuple(self, value: tuple[Any, ...]) -> Any:
+        return {TAG: "tuple", "value": self._list(value)}
+
+    def _set(self, value: set[Any] | frozenset[Any]) -> Any:
+        items = [self._at("{{{!r:.60}}}", item, item) for item in value]
+        return {TAG: type(value).__name__, "value": sorted(items, key=_ENCODER.encode)}
+
+    def _dict(self, value: dict[Any, Any], form: str = "[{!r:.60}]") -> Any:
+        if all(type(key) is str and key != TAG and has_utf8(key) for key in value):
+            return {key: self._at(form, key, item) for key, item in value.items()}
+        pairs = [
+            [self._at("<key {!r:.60}>", key, key), self._at(form, key, item)]
+            for key, item in value.items()
+        ]
+        return {TAG: "dict", "value": pairs}
+
+    def _instance(self, value: Any) -> Any:
+        cls: Any = type(value)
+        kind = kind_of(cls)
+        if kind is None:
+            raise Misfit("it is no plain data, dataclass, enum or pydantic model")
+        reference = self._reference(cls)
+        fields, details = take_apart(kind, value)
+        node = {TAG: kind, "class": reference, **details}
+        if fields:
+            node["fields"] = self._dict(fields, ".{}")
+        self.has_instances = True
+        if hidden(value):
+            self.veiled.append((_place(self._where, self._path), value, node))
+        return node
+
+
+class _Reader:
+    """Turns a parsed tree back into its value; `misfit` words the error for an instance."""
+
+    def __init__(self, where: str, find: Callable[[Any], type], misfit: str) -> None:
+        self._find = cache(find)
+        self._where = where
+        self._path: list[_Step] = []
+        self._misfit = misfit
+
+    def read(self, tree: Any) -> Any:
+        """Return the value of `tree`, which is used up."""
+        if type(tree) is list:
+            for index, item in enumerate(tree):
+                if type(item) not in _SCALARS:
+                    tree[index] = self._at("[{}]", index, item)
+        elif type(tree) is dict:
+            return self._tagged(tree) if TAG in tree else self._dict(tree)
+        return tree
+
+    def _at(self, form: str, key: Any, tree: Any) -> Any:
+        self._path.append((form, key))
+        value = self.read(tree)
+        self._path.pop()
+        return value
+
+    def _dict(self, tree: dict[str, Any], form: str = "[{!r:.60}]") -> dict[str, Any]:
+        for key, item in tree.items():
+            if type(item) not in _SCALARS:
+                tree[key] = self._at(form, key, item)
+        return tree
+
+    def _tagged(self, node: dict[str, Any]) -> Any:
+        kind = node[TAG]
+        try:
+            if "class" in node:
+                return self._instance(kind, node)
+            if kind in _SEQUENCES:
+                return self._sequence(_SEQUENCES[kind], node["value"])
+            return (
+                self._pairs(node["value"])
+                if kind == "dict"
+                else leaf_readers()[kind](node["value"])
+            )
+        except (SerializationError, RecursionError):
+            raise
+        except Exception as error:
+            form = self._misfit if "class" in node else _DAMAGED
+            what = f"{kind!s:.60} {node.get('class', '')!s:.300}".rstrip()
+            place = _place(self._where, self._path)
+            message = form.format(place=place, what=what, why=words(error))
+            raise SerializationError(message) from error
+
+    def _sequence(self, kind: type, items: list[Any]) -> Any:
+        value = kind(self.read(items))
+        if len(value) != len(items):
+            raise Misfit("two of its elements are equal")
+        return value
+
+    def _pairs(self, pairs: list[Any]) -> dict[Any, Any]:
+        value = {}
+        for index, (kept, item) in enumerate(pairs):
+            key = self._at("<key {}>", index, kept)
+            value[key] = self._at("[{!r:.60}]", key, item)
+        if len(value) != len(pairs):
+            raise Misfit("two of its keys are equal")
+        return value
+
+    def _instance(self, kind: str, node: dict[str, Any]) -> Any:
+        cls, fields = self._find(node["class"]), node.get("fields", {})
+        fields = self.read(fields) if TAG in fields else self._dict(fields, ".{}")
+        return put_together(kind, cls, fields, node)
+
+
 def _compare_hidden(place: str, value: Any, copy: Any) -> None:
-    if not same(hidden(value), hidden(copy)):
-        names = ", ".join(hidden(value))
-        why = f"excluded fields and private attributes ({names}) are not kept, and differ"
+    held, found = hidden(value), hidden(copy)
+    lost = [name for name in held if not same(held[name], found.get(name))]
+    if lost:
         what = f"model {name_of(type(value))}"
+        why = f"excluded fields and private attributes are not kept ({', '.join(lost)})"
         raise SerializationError(_LOSSY.format(place=place, what=what, why=why))
 
 
-def _reparsed(node: Node) -> Any:
-    return _DECODER.decode(_ENCODER.encode(node))
-
-
-def _malformed(where: str, text: Any, error: Exception) -> SerializationError:
+def _unreadable(text: str, where: str, error: Exception) -> SerializationError:
     return SerializationError(
-        f"{where}: the recorded text is not JSON ({words(error)}): {text[:60]!r}. "
-        "It was damaged, or written with a serdes= that is no longer given"
+        f"{where}: the recorded text cannot be read as JSON ({words(error)}): {str(text)[:80]!r}. "
+        "It is damaged, or was written with a serdes= that is not given any more"
     )
 
 
@@ -398,13 +390,11 @@ def _dump(serdes: Serdes, value: Any, where: str) -> str:
     try:
         text = serdes.dumps(value)
     except Exception as error:
-        of = type_name(type(value))
-        raise SerializationError(
-            f"{who} raised for a result of type {of}: {words(error)}"
-        ) from error
+        what = f"a result of type {type_name(type(value))}"
+        raise SerializationError(f"{who} raised for {what}: {words(error)}") from error
     if type(text) is not str or not has_utf8(text):
-        of = type_name(type(text))
-        raise SerializationError(f"{who} gave {of}, expected a str of valid Unicode; encode it so")
+        what = f"{type_name(type(text))}, expected a str without lone surrogates"
+        raise SerializationError(f"{who} gave {what}; let it decode its bytes, or escape")
     return text
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -34,6 +35,8 @@ class Host:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
         self.pulse = Pulse()
+        self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._delivering = False
 
     @property
     def pool(self) -> ThreadPoolExecutor:
@@ -75,6 +78,19 @@ class Host:
 
         loop.call_soon_threadsafe(start, context=copy_context())
         return future.result()
+
+    def post(self, fn: Callable[..., None], *args: Any) -> None:
+        """Call a function on the loop, from any thread; many posts wake the loop once."""
+        self._posted.append((fn, args))
+        if not self._delivering:
+            self._delivering = True
+            self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivering = False
+        while self._posted:
+            fn, args = self._posted.popleft()
+            fn(*args)
 
     def close(self) -> None:
         """Wait for what runs, then stop all threads."""

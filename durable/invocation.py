@@ -7,6 +7,7 @@ from typing import Any
 from .clock import Clock
 from .context import Context, refuse_awaitable
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
+from .events import Event
 from .handler import Handler
 from .host import Host
 from .run import Run, error_object
@@ -34,11 +35,34 @@ def outcome_of(
     session: Session, handler: Handler[Any], clock: Clock, host: Host
 ) -> Ending:
     """Run a handler, sync or async, over a session and return what it comes to; nothing is ended."""
-    if handler.is_async:
-        from .async_run import outcome_of_async
+    return _outcome(session, handler, clock, host)[0]
 
-        return host.run_async(outcome_of_async(session, handler, clock, host))
-    return _pass(sync_run(session, handler, clock, host), handler)
+
+def conclude(session: Session, handler: Handler[Any], clock: Clock, host: Host) -> Ending:
+    """Run a handler, sync or async, over a session and write what came of it.
+
+    Raises:
+        JournalError: the journal cannot be written, or another process has the run.
+    """
+    ending, events = _outcome(session, handler, clock, host)
+    session.end(events, ending)
+    return ending
+
+
+def _outcome(
+    session: Session, handler: Handler[Any], clock: Clock, host: Host
+) -> tuple[Ending, list[Event]]:
+    if not handler.is_async:
+        run = sync_run(session, handler, clock, host)
+        return _pass(run, handler), run.journal.outbox.take()
+
+    from .async_run import AsyncRun, run_handler
+
+    async def run_it() -> tuple[Ending, list[Event]]:
+        run = AsyncRun(session, handler.codec, clock, host)
+        return await run_handler(run, handler), run.journal.outbox.take()
+
+    return host.run_async(run_it())
 
 
 def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:

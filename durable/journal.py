@@ -12,11 +12,15 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from .errors import InvocationEnded, NonDeterminismError, UsageError
 from .events import Event, EventKind, fold
 from .names import ROOT, operation_id, scope_of
 from .operations import Operation, OperationStatus, OperationType, SubType
+
+if TYPE_CHECKING:
+    from .batch import BranchState
 
 _UNRECORDED = OperationStatus.UNRECORDED
 
@@ -114,10 +118,10 @@ class Scope:
     __slots__ = (
         "_counts",
         "_patches",
+        "branch",
         "closed",
         "digest",
         "exempt",
-        "held",
         "journal",
         "open",
         "operation",
@@ -141,12 +145,12 @@ class Scope:
         self.operation = operation
         self.path = path
         self.parent = parent
+        self.branch: BranchState | None = parent.branch if parent is not None else None
         self.open = 0
         self.randoms = 0
         self.overlapped = False
         self.exempt = False
         self.closed = False
-        self.held: list[Operation] = []
         self._counts: dict[str, tuple[int, object]] = {}
         self._patches: dict[str, bool] = {}
         self.unclaimed = {

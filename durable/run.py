@@ -36,7 +36,7 @@ from .events import Event, EventKind
 from .journal import Journal, Scope
 from .operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .retry import RetryPolicy
-from .session import Reply, Session
+from .session import Reply, Session, hear
 
 Semantics = Literal["at_least_once", "at_most_once"]
 _S = OperationStatus
@@ -322,8 +322,9 @@ class Run:
         self.ended = self.ended or reply.ended
         changed = self.journal.absorb(reply.events)
         for state in reply.operations:
-            self.journal.operations[state.id] = state
-            changed.append(state)
+            operation = self.journal.operations.get(state.id)
+            if operation is not None and hear(operation, state):
+                changed.append(operation)
         return changed
 
     def check_size(self, text: str, what: str) -> None:

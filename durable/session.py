@@ -13,7 +13,7 @@ from typing import Protocol
 from .events import Event
 from .group_commit import Ticket
 from .limits import Limits
-from .operations import ErrorObject, Operation
+from .operations import ErrorObject, Operation, OperationStatus, OperationType
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,48 @@ class Reply:
 
     Attributes:
         events: what others did to this run since it last heard.
-        operations: the same as states, where an engine reports those.
+        operations: the same as states, where an engine reports those; taken over by `hear`.
         ended: the execution was cancelled or timed out: no new operation may start.
     """
 
     events: Sequence[Event] = ()
     operations: Sequence[Operation] = ()
     ended: bool = False
+
+
+def hear(operation: Operation, state: Operation) -> bool:
+    """Take over what an engine tells of a recorded operation; return whether it was news.
+
+    What others end (waits, callbacks, invokes) the engine knows. Steps and scopes this invocation
+    writes itself, and its own state is ahead of any reply; of them only a retry's delay is taken.
+    A due time moves only to a later one.
+    """
+    if not is_news(operation, state):
+        return False
+    if operation.type is not OperationType.STEP:
+        operation.payload = state.payload
+        operation.error = state.error
+        operation.ended = state.ended
+        operation.callback_id = state.callback_id
+    operation.due = max(state.due, operation.due or 0) if state.due is not None else None
+    # Last, since other threads look at the status first.
+    operation.status = state.status
+    return True
+
+
+def is_news(operation: Operation, state: Operation) -> bool:
+    """Return whether an engine tells something of an operation that is not known here."""
+    if operation.closed:
+        return False
+    if state.type in (OperationType.STEP, OperationType.CONTEXT) and (
+        operation.status is not OperationStatus.PENDING
+        or state.status not in (OperationStatus.PENDING, OperationStatus.READY)
+        or state.attempt != operation.attempt
+    ):
+        return False
+    if state.status is not operation.status or state.callback_id != operation.callback_id:
+        return True
+    return state.due is not None and state.due > (operation.due or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,6 @@ from .execution import (
     info_of,
     waits_of,
 )
-from .files import make_directory
 from .history import HistoryEvent, history
 from .paths import paths_of
 from .peers import Peers
@@ -89,7 +88,6 @@ class LocalEngine:
             raise UsageError(f"threads is at least 1, not {threads}")
         self.path = Path(path).absolute()
         self.clock = clock or SystemClock()
-        make_directory(self.path.parent)
         self._store = Store(self.path)
         self._host = Host(threads)
         self._peers = Peers(self.path, self._heard)
@@ -370,7 +368,7 @@ class LocalEngine:
         deadline = time.monotonic() + timeout
         while True:
             seen = self._worker.generation
-            if self._worker.idle():
+            if self._worker.idle() or (self.killed and not self._worker.active):
                 return
             left = deadline - time.monotonic()
             if left <= 0:

@@ -75,7 +75,7 @@ def open_journal(path: Path) -> sqlite3.Connection:
     Raises:
         JournalError: the file is damaged, foreign, newer than this perdure, or not writable.
     """
-    check_journal_file(path)
+    check_journal_file(path, VERSION)
     connection = connect(path)
     try:
         _check_or_create(connection, path)

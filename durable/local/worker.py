@@ -47,7 +47,7 @@ class Worker:
         self._sync_limit = handlers
         self._sync_active = 0
         self._poked = False
-        self._closing = False
+        self.closing = False
         self._thread: threading.Thread | None = None
         self._orphans: list[LocalSession] = []
         self._next_look = 0.0
@@ -62,7 +62,7 @@ class Worker:
             return
         self._look_after_others()
         with self.changed:
-            if self._thread is None and self.handlers and not self._closing:
+            if self._thread is None and self.handlers and not self.closing:
                 self._thread = threading.Thread(
                     target=self._look, name="perdure-dispatcher", daemon=True
                 )
@@ -85,7 +85,7 @@ class Worker:
 
     def capacity(self, handler: Handler[Any]) -> int:
         """Return how many runs of this handler could be invoked at once."""
-        if self._thread is None or self._closing:
+        if self._thread is None or self.closing:
             return 0
         return 10_000 if handler.is_async else max(0, self._sync_limit - self._sync_active)
 
@@ -115,7 +115,7 @@ class Worker:
     def close(self) -> None:
         """Take no more runs, and wait until the bodies in flight are recorded."""
         with self.changed:
-            self._closing = True
+            self.closing = True
             for run in list(self.active.values()):
                 run.close()
             self.changed.notify_all()
@@ -127,7 +127,7 @@ class Worker:
     # -- the thread ---------------------------------------------------------------------------
 
     def _look(self) -> None:
-        while not self._closing:
+        while not self.closing:
             try:
                 wait = self._round()
             except JournalError as error:
@@ -136,8 +136,8 @@ class Worker:
             with self.changed:
                 self.generation += 1
                 self.changed.notify_all()
-                if not self._poked and not self._closing:
-                    self.changed.wait_for(lambda: self._poked or self._closing, timeout=wait)
+                if not self._poked and not self.closing:
+                    self.changed.wait_for(lambda: self._poked or self.closing, timeout=wait)
                 self._poked = False
 
     def _round(self) -> float | None:
@@ -191,7 +191,7 @@ class Worker:
             self.prepare(session)
             run = sync_run(session, handler, self._clock, self._host)
             self.active[session.run] = run
-            if self._closing:
+            if self.closing:
                 run.close()
             invoke(run, handler)
             if run.closed:

@@ -87,7 +87,7 @@ class Runner:
         """
         for moved in range(most):
             self.settle(timeout)
-            due = self.engine.next_timer()
+            due = None if self.engine.killed else self.engine.next_timer()
             if due is None:
                 return moved
             self.clock.set(due)

@@ -1,0 +1,530 @@
+"""The async driver: carries out a run's moves on an event loop, all runs of a process on one.
+
+A claim that cannot go on is a future nobody resolves. When no body of the run is running, nothing
+of it is being written, and each of its tasks awaits only such futures (or other tasks that do), the
+invocation is over: its tasks are cancelled, and nothing of it is left. The body of a step runs in a
+task of its own that no cancellation of the handler's tasks reaches, and records its result itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+
+from .clock import Clock
+from .codec import Codec
+from .current import current
+from .errors import InvocationEnded, JournalError, UsageError
+from .group_commit import Ticket
+from .handler import Handler
+from .host import PULSE, Host
+from .journal import Scope, call_site
+from .operations import Operation, OperationStatus
+from .quiescence import ClaimFuture, Stillness, WrittenFuture, stillness
+from .retry import ONCE
+from .run import Move, Run, StepSpec, misplaced
+from .session import Ending, Pending, Session
+
+if TYPE_CHECKING:
+    from .condition import ConditionSpec
+
+_log = logging.getLogger("perdure")
+owner: ContextVar[AsyncRun | None] = ContextVar("perdure_owner", default=None)
+Body = Callable[[], Any]
+
+
+class AsyncRun(Run):
+    """One execution during one invocation of an async handler; lives on the loop's thread."""
+
+    def __init__(self, session: Session, codec: Codec, clock: Clock, host: Host) -> None:
+        super().__init__(session, codec, clock)
+        self.host = host
+        self.loop = asyncio.get_running_loop()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.over = False
+        self.stopped = False
+        self.unawaited: dict[str, tuple[Any, Operation]] = {}
+        self._bodies = 0
+        self._detached: set[asyncio.Task[Any]] = set()
+        self._guarded: list[tuple[Scope, asyncio.Future[Any]]] = []
+        self._writing = 0
+        self._flushing: WrittenFuture | None = None
+        self._pending: dict[str, list[ClaimFuture]] = {}
+        self._held: list[tuple[Scope, Operation, ClaimFuture]] = []
+        self._checking = False
+        self._strange_since: float | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self._alarm: tuple[int, asyncio.TimerHandle] | None = None
+        self._end: asyncio.Future[str] = self.loop.create_future()
+
+    # -- the invocation -----------------------------------------------------------------------
+
+    async def invoke(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run the handler until it ends or only waits are left; return its result.
+
+        Raises:
+            InvocationEnded: only waits are left, or the run was stopped.
+        """
+        install(self.loop)
+        token = owner.set(self)
+        try:
+            task = self.loop.create_task(main())
+        finally:
+            owner.reset(token)
+        task.add_done_callback(lambda _: self._finish("returned"))
+        self.check_soon()
+        why = await self._end
+        self.over = True
+        await self._close_tasks(task)
+        if why == "suspended" or self.stopped:
+            raise InvocationEnded
+        return task.result()
+
+    def close(self) -> None:
+        """Stop once the bodies in flight are recorded: the engine is closing."""
+        self.loop.call_soon_threadsafe(self._stop)
+
+    def wake(self) -> None:
+        """Look for what others did, from any thread."""
+        self.loop.call_soon_threadsafe(self.refresh)
+
+    def refresh(self) -> None:
+        """Look for what others did, and for timers that are due."""
+        if not self.over and not self.session.replay_only:
+            self._want_flush()
+            self._resolve_due(list(self._pending))
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self.check_soon()
+
+    def _finish(self, why: str) -> None:
+        if not self._end.done():
+            self._end.set_result(why)
+
+    async def _close_tasks(self, main: asyncio.Task[Any]) -> None:
+        for _ in range(3):
+            left = [task for task in self.tasks if not task.done()]
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=5)
+        self.journal.fail(
+            UsageError("a task of the handler does not end when it is cancelled; let it pass")
+        )
+
+    # -- claims -------------------------------------------------------------------------------
+
+    def enter(self, scope: Scope, what: str) -> object:
+        """Check that the caller may ask this scope for an operation; return the calling task."""
+        if self.over or self.stopped or _dropped(scope):
+            raise asyncio.CancelledError(f"perdure: this invocation is over; {what!r} is not begun")
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        running = current.get()
+        if running is not None and running.execution_id == self.execution_id:
+            raise misplaced(what, running)
+        if task is None:
+            raise UsageError(
+                f"{what!r} was called from a thread that does not run this context{call_site()}; "
+                "use context.map or context.parallel to run things side by side"
+            )
+        return task
+
+    def claimed(self, scope: Scope) -> None:
+        """Note that a claim was made: what was held back may be free now."""
+        if self._held and not scope.unclaimed:
+            free = [entry for entry in self._held if entry[0] is scope]
+            self._held = [entry for entry in self._held if entry[0] is not scope]
+            for _, _, future in free:
+                if not future.done():
+                    future.set_result(None)
+
+    async def admit(self, scope: Scope, operation: Operation) -> None:
+        """Wait until a new operation may run: all that is recorded of its scope was claimed."""
+        if scope.holds(operation):
+            future = ClaimFuture(loop=self.loop)
+            self._held.append((scope, operation, future))
+            self.check_soon()
+            await future
+
+    def check_awaited(self) -> None:
+        """Check, at the end of the handler, that no call was left without `await`.
+
+        Raises:
+            UsageError: naming the call.
+        """
+        for coroutine, operation in self.unawaited.values():
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+                raise UsageError(
+                    f"{operation.name or operation.subtype!r} was called and never awaited; "
+                    "nothing of it was run"
+                )
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def committed(self) -> Awaitable[Any]:
+        """Write what was recorded; await the result to know it is durable."""
+        return self._want_flush()
+
+    def note_start(self) -> None:
+        """Have starts written whose bodies still run after a pulse."""
+        if self._pulse is None:
+            self._pulse = self.loop.call_later(PULSE, self._write_starts)
+
+    def _write_starts(self) -> None:
+        self._pulse = None
+        if self.journal.outbox and not self.over:
+            self._want_flush()
+
+    def _want_flush(self) -> WrittenFuture:
+        if self._flushing is None:
+            self._flushing = WrittenFuture(loop=self.loop)
+            self.loop.call_soon(self._flush)
+        return self._flushing
+
+    def _flush(self) -> None:
+        future, self._flushing = self._flushing, None
+        assert future is not None
+        self._writing += 1
+        ticket = self.session.enqueue(
+            self.journal.outbox.take(),
+            lambda ticket: self.host.post(self._written, ticket, future),
+        )
+        self.session.soon(ticket)
+
+    def _written(self, ticket: Ticket, future: WrittenFuture) -> None:
+        self._writing -= 1
+        if ticket.error is not None:
+            error = ticket.error
+            if isinstance(error, JournalError):
+                self.journal.fail(error)
+            future.set_exception(error)
+            future.exception()
+            self._fail_pending(error)
+        else:
+            changed = self.absorb(ticket.result)
+            future.set_result(None)
+            if self.ended:
+                self.stopped = True
+            self._resolve_due([operation.id for operation in changed])
+        self.check_soon()
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    async def pending(self, scope: Scope, operation: Operation) -> None:
+        """Wait until something has come for an operation."""
+        while not self.is_due(operation):
+            future = ClaimFuture(loop=self.loop)
+            self._pending.setdefault(operation.id, []).append(future)
+            self._set_alarm(operation.due)
+            self.check_soon()
+            branch = scope.branch
+            if branch is not None:
+                branch.park()
+            try:
+                await future
+            finally:
+                if branch is not None:
+                    branch.unpark()
+
+    def _resolve_due(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            operation = self.journal.operations.get(id)
+            if id in self._pending and operation is not None and self.is_due(operation):
+                for future in self._pending.pop(id):
+                    if not future.done():
+                        future.set_result(None)
+
+    def _fail_pending(self, error: BaseException) -> None:
+        for futures in self._pending.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        self._pending.clear()
+
+    def _set_alarm(self, due: int | None) -> None:
+        if due is None or not self.clock.real():
+            return
+        if self._alarm is not None:
+            if self._alarm[0] <= due:
+                return
+            self._alarm[1].cancel()
+        seconds = max(0.0, (due - self.clock.now()) / 1000)
+        self._alarm = (due, self.loop.call_later(seconds, self._ring))
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self.over:
+            return
+        self.refresh()
+        dues = [self.journal.operations[id].due for id in self._pending]
+        self._set_alarm(min((due for due in dues if due is not None), default=None))
+
+    # -- suspension ---------------------------------------------------------------------------
+
+    def check_soon(self) -> None:
+        """See, once the loop has run what is ready, whether only waits are left."""
+        if not self._checking and not self.over:
+            self._checking = True
+            self.loop.call_soon(self._check)
+
+    def _check(self) -> None:
+        self._checking = False
+        if self.over or self._end.done() or self._bodies or self._writing or self._flushing:
+            return
+        if self.stopped:
+            self._finish("suspended")
+            return
+        match stillness(self.tasks):
+            case Stillness.RUNNING:
+                self.check_soon()
+            case Stillness.STRANGE:
+                self._wait_for_stranger()
+            case Stillness.STILL if self._held:
+                scope, operation, future = self._held.pop(0)
+                future.set_exception(self.journal.fail(scope.unexpected(operation)))
+            case Stillness.STILL if self._pending:
+                self._finish("suspended")
+
+    def _wait_for_stranger(self) -> None:
+        """A task awaits what is no durable call: look again, and say so after a second."""
+        now = self.loop.time()
+        if self._strange_since is None:
+            self._strange_since = now
+        elif now - self._strange_since > 1 and self._pending:
+            _log.warning(
+                "the run %r has only waits left but for a task that awaits something that is not "
+                "durable; it cannot be suspended until that ends",
+                self.execution_id,
+            )
+            self._strange_since = float("inf")
+        self.loop.call_later(0.05, self.check_soon)
+
+    # -- steps --------------------------------------------------------------------------------
+
+    async def step(
+        self, scope: Scope, operation: Operation, spec: StepSpec, body: Body, digest: str | None
+    ) -> Any:
+        """Bring a claimed step to its end, and return its value."""
+        while True:
+            match self.step_move(operation, at_most_once=spec.at_most_once):
+                case Move.RETURN:
+                    return self.value_of(operation, spec.returns, spec.serdes)
+                case Move.RAISE:
+                    raise self.error_of(operation)
+                case Move.PAUSE:
+                    await self.pending(scope, operation)
+                case Move.INTERRUPTED:
+                    self.step_interrupted(operation, spec)
+                    await self.committed()
+                case move:
+                    if move is Move.RERUN and self.session.replay_only:
+                        await ClaimFuture(loop=self.loop)
+                    start = move is Move.START
+                    attempt = self._attempt(scope, operation, spec, body, digest, start)
+                    value = await self.detach(scope, attempt, guarded=spec.at_most_once)
+                    if operation.closed and operation.error is None:
+                        return value
+
+    async def poll(self, scope: Scope, operation: Operation, condition: ConditionSpec) -> Any:
+        """Poll a condition until it is met."""
+        while True:
+            match self.step_move(operation, at_most_once=False):
+                case Move.RETURN:
+                    return self.value_of(operation)
+                case Move.RAISE:
+                    raise self.error_of(operation)
+                case Move.PAUSE:
+                    await self.pending(scope, operation)
+                case move:
+                    start = move is Move.START
+                    await self.detach(scope, self._poll(scope, operation, condition, start))
+
+    def detach(
+        self, scope: Scope, work: Coroutine[Any, Any, Any], *, guarded: bool = False
+    ) -> ClaimFuture:
+        """Run work in a task that no cancellation of the handler reaches; return its outcome."""
+        self._bodies += 1
+        future = ClaimFuture(loop=self.loop)
+        token = owner.set(None)
+        try:
+            task = self.loop.create_task(work)
+        finally:
+            owner.reset(token)
+        self._detached.add(task)
+        entry = (scope, future)
+        if guarded:
+            self._guarded.append(entry)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._detached.discard(task)
+            self._bodies -= 1
+            if guarded:
+                self._guarded.remove(entry)
+            _hand_on(task, future)
+            self.check_soon()
+
+        task.add_done_callback(done)
+        return future
+
+    async def settle_guarded(self, scopes: Sequence[Scope]) -> None:
+        """Wait for at-most-once bodies inside these scopes: what they did is recorded."""
+        while True:
+            inside = [
+                future
+                for scope, future in self._guarded
+                if any(scope.is_within(each) for each in scopes)
+            ]
+            if not inside:
+                return
+            await asyncio.wait(inside)
+
+    async def _attempt(
+        self,
+        scope: Scope,
+        operation: Operation,
+        spec: StepSpec,
+        body: Body,
+        digest: str | None,
+        start: bool,
+    ) -> Any:
+        if start:
+            self.start_step(operation, digest)
+            if spec.at_most_once or self.session.cautious:
+                await self.committed()
+        if not spec.at_most_once:
+            self.note_start()
+        value: Any = None
+        try:
+            value = await self._call(body, operation)
+        except Exception as error:
+            if not self._recordable(scope, spec):
+                return None
+            self.step_raised(operation, spec, error)
+        else:
+            if not self._recordable(scope, spec):
+                return None
+            value = self.step_returned(operation, spec, value)
+        await self.committed()
+        return value
+
+    async def _poll(
+        self, scope: Scope, operation: Operation, condition: ConditionSpec, start: bool
+    ) -> None:
+        spec = StepSpec(ONCE)
+        state = condition.state(self, operation)
+        if start:
+            self.start_step(operation)
+        self.note_start()
+        try:
+            state = await self._call(lambda: condition.check(state), operation)
+            if self._recordable(scope, spec):
+                condition.settle(self, operation, state)
+        except Exception as error:
+            if self._recordable(scope, spec):
+                self.step_raised(operation, spec, error)
+        await self.committed()
+
+    def _recordable(self, scope: Scope, spec: StepSpec) -> bool:
+        if self.over:
+            return False
+        return spec.at_most_once or not _dropped(scope)
+
+    async def _call(self, body: Body, operation: Operation) -> Any:
+        token = current.set(self.current_step(operation))
+        try:
+            if inspect.iscoroutinefunction(body):
+                return await body()
+            value = await self.loop.run_in_executor(self.host.pool, copy_context().run, body)
+            return await value if inspect.isawaitable(value) else value
+        except asyncio.CancelledError:
+            if self.over:
+                raise
+            raise RuntimeError("the body of the step was cancelled from inside") from None
+        finally:
+            current.reset(token)
+
+
+async def run_handler(run: AsyncRun, handler: Handler[Any]) -> Ending:
+    """Run an async handler once; return what it comes to, not yet written."""
+    from .async_context import AsyncContext
+    from .invocation import raised, returned
+
+    scope = run.journal.root()
+
+    async def main() -> Any:
+        event = run.codec.decode(run.session.payload, where="the input")
+        value = await handler.fn(event, AsyncContext(run, scope))
+        run.check_awaited()
+        scope.finish()
+        return value
+
+    try:
+        ending: Ending = returned(run, handler, await run.invoke(main))
+    except InvocationEnded:
+        ending = Pending(again=run.stopped and not run.ended)
+    except BaseException as error:
+        return raised(run, error)
+    if run.journal.failure is not None:
+        return raised(run, run.journal.failure)
+    return ending
+
+
+async def outcome_of_async(
+    session: Session, handler: Handler[Any], clock: Clock, host: Host
+) -> Ending:
+    """Run an async handler over a session; return what it comes to, not written."""
+    return await run_handler(AsyncRun(session, handler.codec, clock, host), handler)
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop tell a run of the tasks that its handler starts."""
+    if loop.get_task_factory() is not _task_factory:
+        loop.set_task_factory(_task_factory)
+
+
+def _task_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> asyncio.Task[Any]:
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    run = owner.get()
+    if run is not None:
+        run.tasks.add(task)
+        task.add_done_callback(run.tasks.discard)
+        task.add_done_callback(lambda _: run.check_soon())
+    return task
+
+
+def _hand_on(task: asyncio.Task[Any], future: ClaimFuture) -> None:
+    error = None if task.cancelled() else task.exception()
+    if future.done():
+        return
+    if task.cancelled():
+        future.cancel()
+    elif error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
+
+
+def _dropped(scope: Scope) -> bool:
+    each: Scope | None = scope
+    while each is not None:
+        if each.closed:
+            return True
+        each = each.parent
+    return False
+
+
+def is_new(operation: Operation) -> bool:
+    """Return whether a claimed operation is to be started."""
+    return operation.status in (OperationStatus.UNRECORDED, OperationStatus.READY)

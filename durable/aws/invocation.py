@@ -1,0 +1,56 @@
+"""One invocation of a Lambda durable function: the event in, one pass or more, the output out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..clock import SystemClock
+from ..errors import UsageError
+from ..handler import Handler
+from ..host import Host
+from ..invocation import conclude
+from ..run import error_object
+from ..session import Failed, Pending
+from .service import LambdaService, ServiceError
+from .session import AwsSession
+from .wire import output
+
+_HOST = Host(64)
+"""The threads of this process; Lambda keeps them from one invocation to the next."""
+_CLOCK = SystemClock()
+
+
+def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
+    """Handle one invocation by the Lambda service, and return what it is answered with.
+
+    Raises:
+        UsageError: it is not an invocation of a durable function.
+        ServiceError: for reasons that may pass, the service could not be written to; Lambda
+            invokes again.
+    """
+    if not isinstance(event, Mapping) or "DurableExecutionArn" not in event:
+        raise UsageError(
+            f"{handler.name!r} was called with an event that is not a durable invocation: it has "
+            "no DurableExecutionArn. Use handler.run(event) or configure DurableConfig on the "
+            "Lambda function, and invoke a version or alias of it"
+        )
+    try:
+        session = AwsSession.open(LambdaService.of_process(), _CLOCK, event)
+        try:
+            return _handle(handler, session)
+        finally:
+            session.close()
+    except ServiceError as error:
+        if error.transient:
+            raise
+        return output(Failed(error_object(error)))
+
+
+def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
+    ending = conclude(session, handler, _CLOCK, _HOST)
+    while isinstance(ending, Pending) and session.refreshed():
+        ending = conclude(session, handler, _CLOCK, _HOST)
+    if session.revoked:
+        return output(Pending())
+    return output(ending, concluded=session.concluded)

@@ -1,0 +1,277 @@
+"""One invocation's hold on an execution that the Lambda service keeps.
+
+Whoever waits together is written in one call: the updates of all tickets in the queue, in order.
+The service alone ends waits, callbacks, invokes and the delays of retries; each answer brings what
+changed, and a call without updates only asks. So a due time here means when to ask next, and the
+start of a retry is held back until the service has called it READY.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any
+
+from ..clock import Clock
+from ..errors import InvocationEnded
+from ..events import Event, EventKind
+from ..group_commit import GroupCommit, Ticket
+from ..limits import Limits
+from ..operations import Operation, OperationStatus, OperationType
+from ..session import Ending, Reply, hear, is_news
+from .service import LambdaService, ServiceError
+from .wire import Update, execution_update, operation_of, updates_of
+
+_log = logging.getLogger("perdure")
+_S, _T = OperationStatus, OperationType
+_OPENS = frozenset({EventKind.CALLBACK_STARTED, EventKind.INVOKE_STARTED})
+_TIMED = _OPENS | {EventKind.WAIT_STARTED, EventKind.STEP_RETRIED}
+MAX_UPDATES = 250
+MAX_BYTES = 750 * 1024
+LOOK = 5_000
+"""Milliseconds after which to ask again for what others end at any time, while this runs anyway."""
+SOONEST = 100
+"""The least milliseconds between two questions after something that is overdue."""
+
+
+class AwsSession:
+    """The session of one invocation; see `perdure.durable.session.Session`."""
+
+    def __init__(
+        self,
+        service: LambdaService,
+        clock: Clock,
+        arn: str,
+        token: str,
+        operations: Iterable[Operation],
+    ) -> None:
+        self.execution_id = arn.rpartition("/")[2]
+        self.seed = blake2b(arn.encode(), digest_size=8).hexdigest()
+        self.limits = Limits.aws()
+        self.cautious = False
+        self.replay_only = False
+        self.payload = "null"
+        self.operations: dict[str, Operation] = {}
+        self.concluded = False
+        self.revoked = False
+        self._service = service
+        self._clock = clock
+        self._arn = arn
+        self._token = token
+        self._group = GroupCommit(self._write, batch=MAX_UPDATES)
+        self._closed = False
+        self._broken: ServiceError | None = None
+        self._overdue: dict[str, int] = {}
+        self._delayed: set[str] = set()
+        self._news: dict[str, Operation] = {}
+        for operation in operations:
+            self._load(operation)
+
+    @classmethod
+    def open(cls, service: LambdaService, clock: Clock, event: Mapping[str, Any]) -> AwsSession:
+        """Return the session that an invocation's event describes, all pages of it read.
+
+        Raises:
+            ServiceError: the further pages could not be read.
+        """
+        arn, token = event["DurableExecutionArn"], event["CheckpointToken"]
+        state = event.get("InitialExecutionState") or {}
+        operations = [operation_of(wire) for wire in state.get("Operations") or ()]
+        operations += service.pages(arn, token, state.get("NextMarker"))
+        return cls(service, clock, arn, token, operations)
+
+    def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
+        """Queue events; none asks what others did."""
+        self._watch(events)
+        self._put_off()
+        return self._queue([update for event in events for update in updates_of(event)], callback)
+
+    def wait(self, ticket: Ticket) -> Reply:
+        """Return once the service has the ticket's events.
+
+        Raises:
+            ServiceError: it did not take them.
+            InvocationEnded: it takes no more of this invocation.
+        """
+        reply: Reply = self._group.wait(ticket)
+        return reply
+
+    def soon(self, ticket: Ticket) -> None:
+        """Have a queued ticket written by a thread of the session's own."""
+        self._group.wake()
+
+    def callback_id(self, operation: Operation) -> str:
+        """Return the id that the service gave a CALLBACK, once it has its start."""
+        if operation.callback_id is None:
+            # Somebody else's call carries the start; this one comes after it.
+            reply = self.wait(self.enqueue([], None))
+            for state in reply.operations:
+                if state.id == operation.id:
+                    hear(operation, state)
+        assert operation.callback_id is not None, operation.id
+        return operation.callback_id
+
+    def end(self, events: list[Event], ending: Ending) -> None:
+        """Write the last events of a pass, and its result where an output could not hold it.
+
+        Raises:
+            ServiceError: the service did not take them.
+        """
+        with suppress(InvocationEnded):
+            self.wait(self.enqueue_end(events, ending, None))
+
+    def enqueue_end(
+        self, events: list[Event], ending: Ending, callback: Callable[[Ticket], None] | None
+    ) -> Ticket:
+        """Queue the last events of a pass; with none, the ticket only waits for calls under way."""
+        self._watch(events)
+        updates = [update for event in events for update in updates_of(event)]
+        conclusion = execution_update(ending, self._clock.now())
+        if conclusion is not None:
+            updates.append(conclusion)
+        return self._queue(updates or None, callback)
+
+    def refreshed(self) -> bool:
+        """Take over what nobody has heard; return whether a suspended handler could go on.
+
+        What an answer has told, the service does not invoke the handler again for.
+        """
+        return not self.revoked and any(
+            operation.closed or operation.status is _S.READY for operation in self._hear_all()
+        )
+
+    def close(self) -> None:
+        """Write nothing more: what comes from threads that were left behind is dropped."""
+        self._closed = True
+        self._group.close()
+
+    # -- due times ----------------------------------------------------------------------------
+
+    def _load(self, operation: Operation) -> None:
+        if operation.type is _T.EXECUTION:
+            self.payload = operation.payload or "null"
+            return
+        self.operations[operation.id] = operation
+        if operation.status is _S.PENDING:
+            self._delayed.add(operation.id)
+        if self._look_after(operation):
+            self._overdue[operation.id] = operation.due or 0
+
+    def _watch(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.kind in _TIMED:
+                operation = self.operations[event.id]
+                if self._look_after(operation):
+                    self._overdue[event.id] = operation.due or 0
+
+    def _look_after(self, operation: Operation) -> bool:
+        """Set when to ask for an operation that others end; return whether there is a time."""
+        if operation.closed:
+            return False
+        if operation.type in (_T.CALLBACK, _T.CHAINED_INVOKE):
+            operation.due = self._clock.now() + LOOK
+        return operation.due is not None
+
+    def _put_off(self) -> None:
+        """Move the due times that have passed: this call asks, the next one is for later."""
+        now = self._clock.now()
+        for id, first in list(self._overdue.items()):
+            operation = self.operations[id]
+            if operation.closed or operation.due is None:
+                self._overdue.pop(id, None)
+            elif operation.due <= now:
+                operation.due = now + min(max(now - first, SOONEST), LOOK)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _queue(
+        self, updates: list[Update] | None, callback: Callable[[Ticket], None] | None
+    ) -> Ticket:
+        return self._group.enqueue(Ticket(updates, callback))
+
+    def _write(self, tickets: list[Ticket]) -> None:
+        asked = [ticket for ticket in tickets if ticket.work is not None]
+        updates = [update for ticket in asked for update in ticket.work]
+        if asked:
+            self._check_open()
+            self._until_ready(updates)
+            for part in _parts(updates):
+                self._call(part)
+        reply = self._reply()
+        for ticket in tickets:
+            ticket.result = reply
+
+    def _check_open(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        if self.revoked or self._closed:
+            raise InvocationEnded
+
+    def _call(self, updates: Sequence[Update]) -> None:
+        self._check_open()
+        try:
+            answer = self._service.checkpoint(self._arn, self._token, updates)
+        except ServiceError as error:
+            # The token may be used up: nothing that follows would be taken.
+            self._broken = error
+            raise
+        self._delayed.update(each["Id"] for each in updates if each["Action"] == "RETRY")
+        self._learn(answer.operations)
+        if answer.token is not None:
+            self._token = answer.token
+        elif any(update["Type"] == "EXECUTION" for update in updates):
+            self.concluded = True
+        else:
+            _log.warning("the service takes no more of this invocation of %s", self._arn)
+            self.revoked = True
+
+    def _until_ready(self, updates: Sequence[Update]) -> None:
+        starts = [each["Id"] for each in updates if each["Action"] == "START"]
+        pause = SOONEST / 1000
+        while any(id in self._delayed for id in starts):
+            self._call(())
+            if any(id in self._delayed for id in starts):
+                time.sleep(pause)
+                pause = min(2 * pause, LOOK / 1000)
+
+    # -- listening ----------------------------------------------------------------------------
+
+    def _learn(self, states: Iterable[Operation]) -> None:
+        for state in states:
+            if state.type is _T.STEP and state.status is not _S.PENDING:
+                self._delayed.discard(state.id)
+            self._look_after(state)
+            if state.type is not _T.EXECUTION:
+                self._news[state.id] = state
+
+    def _reply(self) -> Reply:
+        """Return all news, until the journal shows that somebody took it over."""
+        self._news = {
+            id: state
+            for id, state in self._news.items()
+            if (known := self.operations.get(id)) is not None and is_news(known, state)
+        }
+        return Reply(operations=tuple(self._news.values()), ended=self.revoked)
+
+    def _hear_all(self) -> list[Operation]:
+        news = [(self.operations.get(id), state) for id, state in list(self._news.items())]
+        return [known for known, state in news if known is not None and hear(known, state)]
+
+
+def _parts(updates: Sequence[Update]) -> Iterator[Sequence[Update]]:
+    """Cut updates into what one call may carry; no updates are one call, too."""
+    part: list[Update] = []
+    size = 0
+    for update in updates:
+        length = len(json.dumps(update))
+        if part and (len(part) == MAX_UPDATES or size + length > MAX_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(update)
+        size += length
+    if part or not updates:
+        yield part
