@@ -69,8 +69,10 @@ class AsyncBatch:
 
     def _start_branches(self) -> None:
         while (index := self._plan.next()) is not None:
-            task = self._run.loop.create_task(self._branch(index))
+            # Made directly: the loop's task factory would only do the same, slower.
+            task = asyncio.Task(self._branch(index), loop=self._run.loop)
             self._tasks[index] = task
+            self._run.tasks.add(task)
 
     async def _wait_for_change(self) -> None:
         self._changed = ClaimFuture(loop=self._run.loop)
@@ -97,7 +99,9 @@ class AsyncBatch:
             self._open.pop(index, None)
             self._plan.ended(index, outcome)
         finally:
-            self._tasks.pop(index, None)
+            task = self._tasks.pop(index, None)
+            if task is not None:
+                self._run.tasks.discard(task)
             self.note()
 
     async def _outcome(self, index: int) -> str | ErrorObject:

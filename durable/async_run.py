@@ -13,7 +13,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
 
 from .clock import Clock
 from .codec import Codec
@@ -44,6 +46,7 @@ class AsyncRun(Run):
         super().__init__(session, codec, clock)
         self.host = host
         self.loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.over = False
         self.stopped = False
@@ -53,6 +56,7 @@ class AsyncRun(Run):
         self._guarded: list[tuple[Scope, asyncio.Future[Any]]] = []
         self._writing = 0
         self._flushing: WrittenFuture | None = None
+        self._resolved: list[tuple[ClaimFuture, Any]] = []
         self._pending: dict[str, list[ClaimFuture]] = {}
         self._held: list[tuple[Scope, Operation, ClaimFuture]] = []
         self._checking = False
@@ -83,6 +87,11 @@ class AsyncRun(Run):
         if why == "suspended" or self.stopped:
             raise InvocationEnded
         return task.result()
+
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """Note that a task of the handler has ended."""
+        self.tasks.discard(task)
+        self.check_soon()
 
     def close(self) -> None:
         """Stop once the bodies in flight are recorded: the engine is closing."""
@@ -124,14 +133,10 @@ class AsyncRun(Run):
         """Check that the caller may ask this scope for an operation; return the calling task."""
         if self.over or self.stopped or _dropped(scope):
             raise asyncio.CancelledError(f"perdure: this invocation is over; {what!r} is not begun")
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
         running = current.get()
         if running is not None and running.execution_id == self.execution_id:
             raise misplaced(what, running)
-        if task is None:
+        if get_ident() != self._thread or (task := asyncio.current_task(self.loop)) is None:
             raise UsageError(
                 f"{what!r} was called from a thread that does not run this context{call_site()}; "
                 "use context.map or context.parallel to run things side by side"
@@ -175,6 +180,11 @@ class AsyncRun(Run):
         """Write what was recorded; await the result to know it is durable."""
         return self._want_flush()
 
+    def when_written(self, future: ClaimFuture, value: Any) -> None:
+        """Resolve a future once what was recorded so far is durable."""
+        self._want_flush()
+        self._resolved.append((future, value))
+
     def note_start(self) -> None:
         """Have starts written whose bodies still run after a pulse."""
         if self._pulse is None:
@@ -193,29 +203,37 @@ class AsyncRun(Run):
 
     def _flush(self) -> None:
         future, self._flushing = self._flushing, None
+        resolved, self._resolved = self._resolved, []
         assert future is not None
         self._writing += 1
         ticket = self.session.enqueue(
             self.journal.outbox.take(),
-            lambda ticket: self.host.post(self._written, ticket, future),
+            lambda ticket: self.host.post(self._written, ticket, future, resolved),
         )
         self.session.soon(ticket)
 
-    def _written(self, ticket: Ticket, future: WrittenFuture) -> None:
+    def _written(
+        self, ticket: Ticket, future: WrittenFuture, resolved: list[tuple[ClaimFuture, Any]]
+    ) -> None:
         self._writing -= 1
-        if ticket.error is not None:
-            error = ticket.error
-            if isinstance(error, JournalError):
-                self.journal.fail(error)
-            future.set_exception(error)
-            future.exception()
-            self._fail_pending(error)
-        else:
+        error = ticket.error
+        if error is None:
             changed = self.absorb(ticket.result)
             future.set_result(None)
-            if self.ended:
-                self.stopped = True
-            self._resolve_due([operation.id for operation in changed])
+            for claim, value in resolved:
+                if not claim.done():
+                    claim.set_result(value)
+            self.stopped = self.stopped or self.ended
+            if changed:
+                self._resolve_due([operation.id for operation in changed])
+        else:
+            if isinstance(error, JournalError):
+                self.journal.fail(error)
+            for each in (future, *(claim for claim, _ in resolved)):
+                if not each.done():
+                    each.set_exception(error)
+                    each.exception()
+            self._fail_pending(error)
         self.check_soon()
 
     # -- waiting ------------------------------------------------------------------------------
@@ -330,7 +348,15 @@ class AsyncRun(Run):
                     if move is Move.RERUN and self.session.replay_only:
                         await ClaimFuture(loop=self.loop)
                     start = move is Move.START
-                    attempt = self._attempt(scope, operation, spec, body, digest, start)
+                    attempt = partial(
+                        self._attempt,
+                        scope=scope,
+                        operation=operation,
+                        spec=spec,
+                        body=body,
+                        digest=digest,
+                        start=start,
+                    )
                     value = await self.detach(scope, attempt, guarded=spec.at_most_once)
                     if operation.closed and operation.error is None:
                         return value
@@ -347,34 +373,46 @@ class AsyncRun(Run):
                     await self.pending(scope, operation)
                 case move:
                     start = move is Move.START
-                    await self.detach(scope, self._poll(scope, operation, condition, start))
+                    poll = partial(
+                        self._poll,
+                        scope=scope,
+                        operation=operation,
+                        condition=condition,
+                        start=start,
+                    )
+                    await self.detach(scope, poll, guarded=False)
 
     def detach(
-        self, scope: Scope, work: Coroutine[Any, Any, Any], *, guarded: bool = False
+        self, scope: Scope, work: Callable[[ClaimFuture], Coroutine[Any, Any, None]], *, guarded: bool
     ) -> ClaimFuture:
-        """Run work in a task that no cancellation of the handler reaches; return its outcome."""
+        """Run work in a task that no cancellation of the handler reaches; return its outcome.
+
+        The work resolves the future it is given, by `when_written`.
+        """
         self._bodies += 1
         future = ClaimFuture(loop=self.loop)
-        token = owner.set(None)
-        try:
-            task = self.loop.create_task(work)
-        finally:
-            owner.reset(token)
-        self._detached.add(task)
-        entry = (scope, future)
         if guarded:
+            entry = (scope, future)
             self._guarded.append(entry)
-
-        def done(task: asyncio.Task[Any]) -> None:
-            self._detached.discard(task)
-            self._bodies -= 1
-            if guarded:
-                self._guarded.remove(entry)
-            _hand_on(task, future)
-            self.check_soon()
-
-        task.add_done_callback(done)
+            future.add_done_callback(lambda _: self._guarded.remove(entry))
+        task = asyncio.Task(self._detached_work(work, future), loop=self.loop)
+        self._detached.add(task)
         return future
+
+    async def _detached_work(
+        self, work: Callable[[ClaimFuture], Coroutine[Any, Any, None]], future: ClaimFuture
+    ) -> None:
+        owner.set(None)
+        try:
+            await work(future)
+        except BaseException as error:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+        finally:
+            self._bodies -= 1
+            self._detached.discard(cast("asyncio.Task[Any]", asyncio.current_task(self.loop)))
+            self.check_soon()
 
     async def settle_guarded(self, scopes: Sequence[Scope]) -> None:
         """Wait for at-most-once bodies inside these scopes: what they did is recorded."""
@@ -390,13 +428,14 @@ class AsyncRun(Run):
 
     async def _attempt(
         self,
+        future: ClaimFuture,
         scope: Scope,
         operation: Operation,
         spec: StepSpec,
         body: Body,
         digest: str | None,
         start: bool,
-    ) -> Any:
+    ) -> None:
         if start:
             self.start_step(operation, digest)
             if spec.at_most_once or self.session.cautious:
@@ -408,17 +447,21 @@ class AsyncRun(Run):
             value = await self._call(body, operation)
         except Exception as error:
             if not self._recordable(scope, spec):
-                return None
+                return self._abandon(future)
             self.step_raised(operation, spec, error)
         else:
             if not self._recordable(scope, spec):
-                return None
+                return self._abandon(future)
             value = self.step_returned(operation, spec, value)
-        await self.committed()
-        return value
+        self.when_written(future, value)
 
     async def _poll(
-        self, scope: Scope, operation: Operation, condition: ConditionSpec, start: bool
+        self,
+        future: ClaimFuture,
+        scope: Scope,
+        operation: Operation,
+        condition: ConditionSpec,
+        start: bool,
     ) -> None:
         spec = StepSpec(ONCE)
         state = condition.state(self, operation)
@@ -432,7 +475,12 @@ class AsyncRun(Run):
         except Exception as error:
             if self._recordable(scope, spec):
                 self.step_raised(operation, spec, error)
-        await self.committed()
+        self.when_written(future, None)
+
+    def _abandon(self, future: ClaimFuture) -> None:
+        """Leave an outcome unrecorded: its branch was dropped, or its run is over."""
+        if not future.done():
+            future.cancel()
 
     def _recordable(self, scope: Scope, spec: StepSpec) -> bool:
         if self.over:
@@ -499,21 +547,8 @@ def _task_factory(
     run = owner.get()
     if run is not None:
         run.tasks.add(task)
-        task.add_done_callback(run.tasks.discard)
-        task.add_done_callback(lambda _: run.check_soon())
+        task.add_done_callback(run.task_done)
     return task
-
-
-def _hand_on(task: asyncio.Task[Any], future: ClaimFuture) -> None:
-    error = None if task.cancelled() else task.exception()
-    if future.done():
-        return
-    if task.cancelled():
-        future.cancel()
-    elif error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(task.result())
 
 
 def _dropped(scope: Scope) -> bool:

@@ -388,6 +388,8 @@ def _write_moment(moment: Any) -> str | list[Any]:
     if zone is None:
         pass
     elif type(zone) is timezone:
+        if type(moment).fromisoformat(text).utcoffset() != moment.utcoffset():
+            raise Misfit(f"its time zone {zone!r} is not read back from ISO 8601")
         if zone.tzname(None) != timezone(zone.utcoffset(None)).tzname(None):
             rest["name"] = write_text(zone.tzname(None))
     elif type(zone) is loaded("zoneinfo", "ZoneInfo"):
