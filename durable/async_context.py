@@ -22,7 +22,7 @@ from .condition import ConditionSpec
 from .context import Retry, seeded, step_spec
 from .duration import DurationLike, optional_seconds, seconds_of
 from .errors import UsageError
-from .journal import Scope
+from .journal import Scope, call_site
 from .logger import ScopeLogger
 from .names import check_name, child_scope
 from .operations import Operation, OperationStatus, OperationType, SubType
@@ -313,6 +313,8 @@ class AsyncContext:
     def _claim(self, type: OperationType, subtype: str, name: str | None) -> Operation:
         task = self._run.enter(self._scope, name or subtype)
         operation = self._scope.claim(type, subtype, name, task)
+        if self._scope.holds(operation):
+            self._run.sites[operation.id] = call_site()
         self._run.claimed(self._scope)
         return operation
 

@@ -50,6 +50,7 @@ class AsyncRun(Run):
         self.tasks: set[asyncio.Task[Any]] = set()
         self.over = False
         self.stopped = False
+        self.sites: dict[str, str] = {}
         self.unawaited: dict[str, tuple[Any, Operation]] = {}
         self._bodies = 0
         self._detached: set[asyncio.Task[Any]] = set()
@@ -83,6 +84,9 @@ class AsyncRun(Run):
         self.check_soon()
         why = await self._end
         self.over = True
+        for handle in (self._pulse, self._alarm and self._alarm[1]):
+            if handle is not None:
+                handle.cancel()
         await self._close_tasks(task)
         if why == "suspended" or self.stopped:
             raise InvocationEnded
@@ -243,7 +247,6 @@ class AsyncRun(Run):
         while not self.is_due(operation):
             future = ClaimFuture(loop=self.loop)
             self._pending.setdefault(operation.id, []).append(future)
-            self._set_alarm(operation.due)
             self.check_soon()
             branch = scope.branch
             if branch is not None:
@@ -284,8 +287,13 @@ class AsyncRun(Run):
         if self.over:
             return
         self.refresh()
-        dues = [self.journal.operations[id].due for id in self._pending]
-        self._set_alarm(min((due for due in dues if due is not None), default=None))
+        self._watch_timers()
+
+    def _watch_timers(self) -> None:
+        """Have the next timer ring here: this invocation goes on beside what waits for it."""
+        if self._pending:
+            dues = [self.journal.operations[id].due for id in self._pending]
+            self._set_alarm(min((due for due in dues if due is not None), default=None))
 
     # -- suspension ---------------------------------------------------------------------------
 
@@ -297,7 +305,10 @@ class AsyncRun(Run):
 
     def _check(self) -> None:
         self._checking = False
-        if self.over or self._end.done() or self._bodies or self._writing or self._flushing:
+        if self.over or self._end.done():
+            return
+        if self._bodies or self._writing or self._flushing:
+            self._watch_timers()
             return
         if self.stopped:
             self._finish("suspended")
@@ -309,9 +320,12 @@ class AsyncRun(Run):
                 self._wait_for_stranger()
             case Stillness.STILL if self._held:
                 scope, operation, future = self._held.pop(0)
-                future.set_exception(self.journal.fail(scope.unexpected(operation)))
+                future.set_exception(self.journal.fail(self._unexpected(scope, operation)))
             case Stillness.STILL if self._pending:
                 self._finish("suspended")
+
+    def _unexpected(self, scope: Scope, operation: Operation) -> BaseException:
+        return scope.unexpected(operation, self.sites.get(operation.id))
 
     def _wait_for_stranger(self) -> None:
         """A task awaits what is no durable call: look again, and say so after a second."""
@@ -325,6 +339,7 @@ class AsyncRun(Run):
                 self.execution_id,
             )
             self._strange_since = float("inf")
+        self._watch_timers()
         self.loop.call_later(0.05, self.check_soon)
 
     # -- steps --------------------------------------------------------------------------------

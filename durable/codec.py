@@ -206,13 +206,6 @@ class _Writer:
         self._reference = cache(reference)
         self._where = where
         self._path: list[_Step] = []
-        self._containers: dict[type, Callable[[Any], Any]] = {
-            list: self._list,
-            dict: self._dict,
-            tuple: self._tuple,
-            set: self._set,
-            frozenset: self._set,
-        }
         self.has_instances = False
         self.veiled: list[tuple[str, Any, Any]] = []
 
@@ -228,8 +221,8 @@ class _Writer:
         try:
             if kind in _SCALARS:
                 return self._scalar(value)
-            if kind in self._containers:
-                return self._containers[kind](value)
+            if kind in _CONTAINERS:
+                return _CONTAINERS[kind](self, value)
             return self._leaf(value) if kind in leaves() else self._instance(value)
         except (SerializationError, RecursionError):
             raise
@@ -294,6 +287,15 @@ class _Writer:
         if hidden(value):
             self.veiled.append((_place(self._where, self._path), value, node))
         return node
+
+
+_CONTAINERS: dict[type, Callable[[_Writer, Any], Any]] = {
+    list: _Writer._list,
+    dict: _Writer._dict,
+    tuple: _Writer._tuple,
+    set: _Writer._set,
+    frozenset: _Writer._set,
+}
 
 
 class _Reader:

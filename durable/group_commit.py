@@ -7,12 +7,17 @@ waits for company, and a lone caller pays for no hand-over between threads.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 Work = Callable[[Any], Any]
+QUICK = 0.004
+"""Seconds a write may usually take for an event loop to do it itself."""
+_log = logging.getLogger("perdure")
 
 
 class Ticket:
@@ -45,6 +50,7 @@ class GroupCommit:
         self._lead = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._closed = False
+        self._usual = 0.0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -80,12 +86,20 @@ class GroupCommit:
         """Have the background thread do what is queued; each ticket's callback tells of its end."""
         self._wake_background()
 
-    def try_now(self, ticket: Ticket) -> bool:
-        """Do queued work on this thread if nobody else is writing; return whether it was done."""
+    def quick(self) -> bool:
+        """Return whether a write takes so little time that an event loop may do it itself."""
+        return self._usual < QUICK
+
+    def lead(self) -> bool:
+        """Do what is queued on this thread, unless another thread is at it already."""
         if not self._lead.acquire(blocking=False):
             return False
-        self._do(until=ticket)
-        return ticket.done
+        try:
+            self._write_some()
+        finally:
+            self._lead.release()
+        self._hand_over()
+        return True
 
     def close(self) -> None:
         """Do what is queued and stop the background thread."""
@@ -137,24 +151,33 @@ class GroupCommit:
                     self._write_some()
 
     def _write_some(self) -> None:
-        tickets = []
+        tickets: list[Ticket] = []
         while self._queue and len(tickets) < self._batch:
             tickets.append(self._queue.popleft())
         if not tickets:
             return
+        begin = time.perf_counter()
         try:
             self._write(tickets)
         except BaseException as error:
             for ticket in tickets:
                 if not ticket.done:
                     ticket.error = error
+        self._usual += (time.perf_counter() - begin - self._usual) / 8
         for ticket in tickets:
             ticket.done = True
             waiter = ticket.waiter
             if waiter is not None:
                 _release(waiter)
             elif ticket.callback is not None:
-                ticket.callback(ticket)
+                _call(ticket.callback, ticket)
+
+
+def _call(callback: Callable[[Ticket], None], ticket: Ticket) -> None:
+    try:
+        callback(ticket)
+    except Exception:  # its fault is not that of those who wait behind it
+        _log.exception("somebody could not be told of a write")
 
 
 def _release(waiter: Any) -> None:

@@ -84,7 +84,14 @@ class Host:
         self._posted.append((fn, args))
         if not self._delivering:
             self._delivering = True
-            self.loop.call_soon_threadsafe(self._deliver)
+            if self.on_loop():
+                self.loop.call_soon(self._deliver)
+            else:
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def on_loop(self) -> bool:
+        """Return whether the caller is on the loop's thread."""
+        return self._loop_thread is not None and self._loop_thread.ident == threading.get_ident()
 
     def _deliver(self) -> None:
         self._delivering = False

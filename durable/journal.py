@@ -228,12 +228,13 @@ class Scope:
         self._patches[change] = answer
         return answer, marker
 
-    def unexpected(self, operation: Operation) -> NonDeterminismError:
+    def unexpected(self, operation: Operation, site: str | None = None) -> NonDeterminismError:
         """Return the error for a new claim while recorded operations are unclaimed."""
         missing = ", ".join(_describe(each) for each in list(self.unclaimed.values())[:3])
         more = len(self.unclaimed) - 3
         return NonDeterminismError(
-            f"the handler asks for {_describe(operation)}{call_site()}, which is not in the journal, "
+            f"the handler asks for {_describe(operation)}{site or call_site()}, which is not in the "
+            "journal, "
             f"while the journal{_in(self)} holds {missing}{f' and {more} more' if more > 0 else ''}"
             " that it has not asked for. The code changed under a running execution, or it depends "
             f"on something that is not recorded. {_WAYS_OUT}"

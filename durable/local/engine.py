@@ -44,6 +44,7 @@ from .service import LocalService, Record, Start
 from .store import Store
 from .verbs import NOTHING, Verbs, plain_text
 from .worker import Worker
+from .writing import LoopWriter
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ENDS = {
@@ -96,6 +97,7 @@ class LocalEngine:
             self._store, self.clock, limits or Limits(), self._peers.id, milliseconds
         )
         self._service.on_work = self._tell
+        self._service.drain_soon = LoopWriter(self._store.group, self._host).soon
         self._verbs = Verbs(self._service)
         self._worker = Worker(
             self._service, self._peers, self._host, self.clock, max(1, threads // 2)

@@ -83,6 +83,7 @@ class LocalService:
         self.owner = owner
         self.lease = lease
         self.on_work: Callable[[Iterable[int]], None] = lambda runs: None
+        self.drain_soon: Callable[[], None] = store.group.wake
         self._touched: list[int] = []
         store.after_commit = self._tell
 

@@ -98,8 +98,8 @@ class LocalSession:
         return reply
 
     def soon(self, ticket: Ticket) -> None:
-        """Have a queued ticket written by the writer's own thread."""
-        self.service.store.group.wake()
+        """Have a queued ticket written without anybody waiting for it."""
+        self.service.drain_soon()
 
     def callback_id(self, operation: Operation) -> str:
         """Return the id by which others complete a recorded CALLBACK."""
