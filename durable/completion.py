@@ -102,14 +102,14 @@ class BatchResult(Sequence[T]):
     """The results of the branches that succeeded, in item order.
 
     Attributes:
-        reason: why the batch ended.
+        reason: why the batch ended: the value of a `Reason`.
         outcomes: what became of each branch that was started, in item order.
     """
 
     __slots__ = ("_results", "outcomes", "reason")
 
     def __init__(self, reason: Reason, outcomes: Sequence[Outcome[T]]) -> None:
-        self.reason = reason
+        self.reason = reason.value
         self.outcomes = tuple(outcomes)
         self._results: list[T] = [
             outcome.result  # type: ignore[misc]
@@ -175,7 +175,7 @@ class BatchResult(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"BatchResult({self._results!r}, reason={self.reason.value}, failed={self.failure_count})"
+        return f"BatchResult({self._results!r}, reason={self.reason}, failed={self.failure_count})"
 
 
 class Plan:

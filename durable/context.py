@@ -176,7 +176,9 @@ class Context:
         """Open a callback, hand its id to `submit` (a step), and wait for its result.
 
         Raises:
-            ChildError: the callback failed or timed out, or `submit` failed for good.
+            CallbackError: it was failed.
+            CallbackTimeoutError: it timed out, or missed a heartbeat.
+            ChildError: `submit` failed for good.
         """
         check_name(name, "wait_for_callback")
 

@@ -76,13 +76,22 @@ def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:
             raise run.journal.fail(unit.swallowed())
         scope.finish()
         ending = returned(run, handler, value)
-    except (InvocationSuspended, InvocationEnded):
+    except InvocationSuspended as suspension:
+        ending = _suspended(run, suspension)
+    except InvocationEnded:
         ending = Pending(again=run.closed)
     except BaseException as error:
         ending = raised(run, error)
     if run.journal.failure is not None and not isinstance(ending, Failed):
         return raised(run, run.journal.failure)
     return ending
+
+
+def _suspended(run: SyncRun, suspension: InvocationSuspended) -> Ending:
+    try:
+        return Pending(again=run.closed or run.overlooked(suspension))
+    except JournalError as error:
+        return raised(run, error)
 
 
 def returned(run: Run, handler: Handler[Any], value: object) -> Ending:

@@ -34,6 +34,7 @@ from .errors import (
 )
 from .events import Event, EventKind
 from .journal import Journal, Scope
+from .names import child_scope, operation_id
 from .operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .retry import RetryPolicy
 from .session import Reply, Session, hear
@@ -302,7 +303,7 @@ class Run:
             case OperationType.STEP if error.type == _CONDITION:
                 kind = ConditionTimeoutError
             case OperationType.CONTEXT:
-                kind = ChildError
+                kind = _context_error(operation, error)
             case OperationType.CALLBACK if operation.status is _S.TIMED_OUT:
                 kind = CallbackTimeoutError
             case OperationType.CALLBACK:
@@ -485,6 +486,17 @@ def scope_path(scope: Scope, name: str | None) -> str:
     """Return the path of a scope opened in another: `review[3]/approval`."""
     own = name or ""
     return f"{scope.path}/{own}" if scope.path else own
+
+
+def _context_error(operation: Operation, error: ErrorObject) -> type[OperationError]:
+    """Return the class of a failed scope's error: a `wait_for_callback` fails as its callback."""
+    if operation.subtype != SubType.WAIT_FOR_CALLBACK:
+        return ChildError
+    inner = operation_id(child_scope(operation.id), operation.name or "", 0)
+    if error.data != f"perdure:{inner}":
+        return ChildError
+    timed_out = error.type in ("Callback.Timeout", "Callback.Heartbeat")
+    return CallbackTimeoutError if timed_out else CallbackError
 
 
 def _items_of(

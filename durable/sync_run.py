@@ -18,12 +18,13 @@ from .clock import Clock
 from .codec import Codec
 from .current import CurrentStep, current
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
+from .group_commit import Ticket
 from .host import PULSE, Host
 from .journal import Scope, call_site, misuse
 from .operations import Operation
 from .retry import ONCE
 from .run import Move, Run, StepSpec, misplaced
-from .session import Session
+from .session import Reply, Session
 
 if TYPE_CHECKING:
     from .condition import ConditionSpec
@@ -63,6 +64,7 @@ class SyncRun(Run):
         self._order = threading.Lock()
         self._armed = False
         self._waiting_since = 0.0
+        self._quiet: Ticket | None = None
         self.dropping = False
         self.closed = False
         self._guarded: list[Scope] = []
@@ -99,6 +101,9 @@ class SyncRun(Run):
             reply = self.session.wait(ticket)
         except JournalError as error:
             raise self.journal.fail(error) from None
+        self._hear(reply)
+
+    def _hear(self, reply: Reply) -> None:
         if reply.events or reply.operations or reply.ended:
             with self._order:
                 self.absorb(reply)
@@ -126,8 +131,25 @@ class SyncRun(Run):
         with self._order:
             events = self.journal.outbox.take()
             if events:
-                self.session.soon(self.session.enqueue(events, lambda _: None))
+                self._quiet = self.session.enqueue(events, self._written)
+                self.session.soon(self._quiet)
         return True
+
+    def _written(self, ticket: Ticket) -> None:
+        # An error shows at the next commit, which somebody waits for.
+        if ticket.error is None:
+            self._hear(ticket.result)
+
+    def overlooked(self, suspension: InvocationSuspended) -> bool:
+        """Return whether what the handler waits for came with starts that nobody waited for."""
+        with self._order:
+            quiet = self._quiet
+        if quiet is not None:
+            try:
+                self._hear(self.session.wait(quiet))
+            except JournalError as error:
+                raise self.journal.fail(error) from None
+        return any(operation.closed for operation in suspension.operations)
 
     # -- steps --------------------------------------------------------------------------------
 

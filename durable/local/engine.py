@@ -107,7 +107,11 @@ class LocalEngine:
         self.register(*handlers)
 
     def __enter__(self) -> Self:
-        self.serve()
+        try:
+            self.serve()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -418,9 +422,13 @@ class LocalEngine:
         error = self._worker.errors.pop(record.run, None)
         if error is not None:
             raise error
-        due = record.wake_at is not None and record.wake_at <= self.clock.now()
-        if record.handler in self._worker.handlers or not due or record.lease_owner:
+        if record.lease_owner is not None:
+            due = self._peers.is_dead(record.lease_owner)
+        else:
+            due = record.wake_at is not None and record.wake_at <= self.clock.now()
+        if record.handler in self._worker.handlers or not due:
             return
+        self._peers.sweep()
         if not self._peers.others():
             known = ", ".join(sorted(self._worker.handlers)) or "none"
             raise HandlerNotFoundError(
@@ -442,8 +450,8 @@ class LocalEngine:
         )
 
     def _wait_for_change(self, seen: int, left: float | None) -> None:
-        # Another process may end the run; its word of it can get lost, so look now and then.
-        longest = 1.0 if self._peers.others() else None
+        # Another process may end the run, or come and do so; this one may not hear of it.
+        longest = 1.0 if self._peers.others() or not self._worker.serving else None
         waits = [each for each in (left, longest) if each is not None]
         changed = self._worker.changed
         with changed:

@@ -12,47 +12,67 @@ from ..events import Event, EventKind
 from ..operations import ErrorObject
 from .schema import BLOB_BYTES
 
-INSERT = (
-    "INSERT INTO events (run, seq, kind, at, op, parent, name, subtype, started, attempt, detail,"
-    " blob, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
-)
+_COLUMNS = "run, seq, kind, at, op, parent, name, subtype, started, attempt, detail, blob, payload"
+_ROW = "(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_CHUNK = 64
+"""Rows a statement inserts: each call into SQLite lets go of the interpreter's lock."""
+_INSERTS = {
+    size: f"INSERT INTO events ({_COLUMNS}) VALUES {','.join([_ROW] * size)}"
+    for size in (1, 2, 4, 8, 16, 32, _CHUNK)
+}
+Row = tuple[Any, ...]
 _SELECT = (
     "SELECT e.kind, e.at, e.op, e.parent, e.name, e.subtype, e.started, e.attempt, e.detail,"
     " coalesce(e.payload, b.data) FROM events e LEFT JOIN blobs b ON b.hash = e.blob"
     " WHERE e.run = ? AND e.seq > ? ORDER BY e.seq"
 )
+_BARE = frozenset({EventKind.STEP_SUCCEEDED, EventKind.CONTEXT_SUCCEEDED})
 _KINDS = {kind.value: kind for kind in EventKind}
 _PLAIN = ("delay", "timeout", "heartbeat", "function", "digest", "token")
 
 
 def insert(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]) -> int:
     """Append events to a run after `seq`; return the last one's number."""
-    rows = []
+    made = make(connection, run, seq, events)
+    insert_rows(connection, made)
+    return seq + len(made)
+
+
+def make(
+    connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]
+) -> list[Row]:
+    """Return the rows of events that follow `seq`, their large payloads stored."""
+    made: list[Row] = []
     for event in events:
         seq += 1
         blob, payload = store_payload(connection, event.payload)
-        rows.append(
-            (
-                run,
-                seq,
-                event.kind,
-                event.at,
-                event.id or None,
-                event.parent,
-                event.name,
-                event.subtype,
-                event.started,
-                event.attempt or None,
-                _detail(event),
-                blob,
-                payload,
-            )
+        row = (
+            run,
+            seq,
+            event.kind.value,
+            event.at,
+            event.id or None,
+            event.parent,
+            event.name,
+            event.subtype,
+            event.started,
+            event.attempt or None,
+            _detail(event),
+            blob,
+            payload,
         )
-    if len(rows) == 1:
-        connection.execute(INSERT, rows[0])
-    else:
-        connection.executemany(INSERT, rows)
-    return seq
+        made.append(row)
+    return made
+
+
+def insert_rows(connection: sqlite3.Connection, made: list[Row]) -> None:
+    """Insert rows with as few statements as there can be."""
+    first = 0
+    while (left := len(made) - first) > 0:
+        size = min(_CHUNK, 1 << (left.bit_length() - 1))
+        values = [value for row in made[first : first + size] for value in row]
+        connection.execute(_INSERTS[size], values)
+        first += size
 
 
 def store_payload(
@@ -89,6 +109,8 @@ def _event(row: tuple[Any, ...]) -> Event:
 
 
 def _detail(event: Event) -> str | None:
+    if event.kind in _BARE and event.digest is None and not event.replay_children:
+        return None
     detail: dict[str, Any] = {}
     if event.error is not None:
         error = event.error

@@ -3,8 +3,9 @@
     executions   a row per run. `status`, `wake_at`, the lease and `stalls` serve look-up and
                  scheduling; what happened is in `events`, from which they can be rebuilt.
                  `wake_at` is when the run is to be invoked (milliseconds), NULL while it is leased,
-                 waits for an event only, or has ended. `lease_token` counts invocations: whoever
-                 appends proves the token it was given. `lease_until` is real time, in milliseconds.
+                 waits for an event only, or has ended. `lease_token` grows with each invocation
+                 and each lease that is lost: whoever appends proves the token it was given.
+                 `lease_until` is real time, in milliseconds.
     events       append-only, in order of `seq` within a run. A step's start and end that were
                  written together are one row (`started`). `detail` is JSON of the rarer fields.
     blobs        payloads over 4 KiB, once each, by SHA-256.
@@ -130,7 +131,8 @@ def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         application, version = _identity(connection)
     if application != APPLICATION_ID:

@@ -20,7 +20,8 @@ from ..events import Event, EventKind, fold
 from ..limits import Limits
 from ..operations import ErrorObject, Operation, OperationStatus
 from . import rows
-from .session import LocalSession, completed, real_now
+from .appends import Group, Held, completed, real_now
+from .session import LocalSession
 from .store import Store
 
 _K = EventKind
@@ -157,20 +158,23 @@ class LocalService:
             since=now,
         )
 
-    def start_child(
-        self, c: sqlite3.Connection, session: LocalSession, event: Event
-    ) -> list[Event]:
-        """Start the run that a CHAINED_INVOKE asks for; return its end if that is known already."""
-        child = blake2b(f"{session.seed}\0{event.id}".encode(), digest_size=16).hexdigest()
+    def child_starter(
+        self, group: Group, session: LocalSession, event: Event
+    ) -> Callable[[], None]:
+        """Return what starts the run that a CHAINED_INVOKE asks for."""
+        id = blake2b(f"{session.seed}\0{event.id}".encode(), digest_size=16).hexdigest()
         start = Start(
-            child,
+            id,
             event.function or "",
             event.payload or "null",
             366 * 86_400_000,
             parent=(session.run, event.id),
         )
-        self._start(c, start, lease=False)
-        return []
+
+        def start_child() -> None:
+            self._start(group.connection, start, lease=False)
+
+        return start_child
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -263,6 +267,8 @@ class LocalService:
             error = ErrorObject("the process ended during this invocation", "Runtime.ExitError")
             rows.insert(c, run, _last(c, run), [completed(now, since, token, error)])
             self.release(c, run, status, now if status == "RUNNING" else None, 0)
+            # Whoever held it and is not dead after all records nothing from now on.
+            c.execute("UPDATE executions SET lease_token = lease_token + 1 WHERE run = ?", (run,))
 
     def renew(self) -> None:
         """Hold on to all leases of this process for another period."""
@@ -274,13 +280,30 @@ class LocalService:
             and None
         )
 
-    def extend(self, c: sqlite3.Connection, run: int, until: int | None) -> None:
+    def extend(self, group: Group, run: int, held: Held) -> None:
         """Extend a lease along with an append, once a third of it is gone."""
         real = real_now()
-        if until is not None and until - real < self.lease * 2 // 3:
-            c.execute(
-                "UPDATE executions SET lease_until = ? WHERE run = ?", (real + self.lease, run)
+        if held.until is not None and held.until - real < self.lease * 2 // 3:
+            held.until = real + self.lease
+            group.connection.execute(
+                "UPDATE executions SET lease_until = ? WHERE run = ?", (held.until, run)
             )
+
+    def release_all(
+        self, c: sqlite3.Connection, releases: Sequence[tuple[int, int | None]]
+    ) -> None:
+        """Give back the leases of runs that were suspended, each with its time to wake."""
+        for first in range(0, len(releases), 64):
+            some = releases[first : first + 64]
+            marks = ",".join(["(?,?)"] * len(some))
+            c.execute(
+                "UPDATE executions SET lease_owner = NULL, lease_until = NULL, lease_since = NULL,"
+                f" stalls = 0, wake_at = w.column2 FROM (VALUES {marks}) AS w"
+                " WHERE run = w.column1",
+                [value for release in some for value in release],
+            )
+        for run, _ in releases:
+            self.touch(run)
 
     def release(
         self, c: sqlite3.Connection, run: int, status: str, wake: int | None, kept: int | None
@@ -355,6 +378,18 @@ class LocalService:
             (self.clock.now(), run),
         )
         self.touch(run)
+
+    def postpone(self, c: sqlite3.Connection, record: Record, event: Event) -> None:
+        """Append a heartbeat, which moves a timer and invokes nothing."""
+        rows.insert(c, record.run, _last(c, record.run), [event])
+        timers = [each.due for each in self.operations(c, record.run).values() if not each.closed]
+        due = min((when for when in timers if when is not None), default=record.deadline)
+        c.execute(
+            "UPDATE executions SET wake_at = ? WHERE run = ? AND lease_owner IS NULL"
+            " AND status = 'RUNNING' AND wake_at > ?",
+            (min(due, record.deadline), record.run, self.clock.now()),
+        )
+        self.touch(record.run)
 
     def _time_out(self, c: sqlite3.Connection, run: int, now: int) -> None:
         error = ErrorObject("the run passed the timeout of its handler", "Execution.Timeout")

@@ -11,21 +11,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from ..errors import JournalError, PerdureError
 from ..group_commit import GroupCommit, Ticket
+from .appends import Append, End, write_together
 from .schema import connect, journal_error, open_journal
 
 T = TypeVar("T")
-
-
-class Undo(Protocol):
-    """Work that remembers something of what it wrote."""
-
-    def undo(self) -> None:
-        """Forget it: the transaction was rolled back."""
 
 
 class Store:
@@ -103,61 +98,57 @@ class Store:
             raise JournalError(f"the engine on {self.path} is closed")
 
     def _write(self, tickets: list[Ticket]) -> None:
+        self._write_all(tickets)
+        if self.after_commit is not None:
+            self.after_commit()
+
+    def _write_all(self, tickets: list[Ticket]) -> None:
         try:
             self._transaction(tickets)
         except sqlite3.Error as error:
             if len(tickets) > 1:
                 for ticket in tickets:
                     ticket.error = None
-                    self._write([ticket])
+                    self._write_all([ticket])
                 return
             tickets[0].error = journal_error(self.path, error)
         except BaseException as error:
             if len(tickets) > 1:
                 for ticket in tickets:
                     ticket.error = None
-                    self._write([ticket])
+                    self._write_all([ticket])
                 return
             tickets[0].error = error
 
     def _transaction(self, tickets: list[Ticket]) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        done: list[Ticket] = []
         try:
-            for ticket in tickets:
-                self._piece(connection, ticket, alone=len(tickets) == 1)
-                done.append(ticket)
+            for together, some in groupby(tickets, _is_session_write):
+                if together:
+                    write_together(connection, list(some))
+                else:
+                    for ticket in some:
+                        self._piece(connection, ticket)
             self._count_down()
             connection.execute("COMMIT")
         except BaseException:
-            for ticket in reversed(done):
-                _undo(ticket)
+            for ticket in reversed(tickets):
+                if _is_session_write(ticket):
+                    ticket.work.undo()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if self.after_commit is not None:
-            self.after_commit()
 
-    def _piece(self, connection: sqlite3.Connection, ticket: Ticket, *, alone: bool) -> None:
-        if not alone:
-            connection.execute("SAVEPOINT piece")
+    def _piece(self, connection: sqlite3.Connection, ticket: Ticket) -> None:
+        connection.execute("SAVEPOINT piece")
         try:
             ticket.result = ticket.work(connection)
         except PerdureError as error:
-            _undo(ticket)
             ticket.error = error
-            connection.execute("ROLLBACK TO piece" if not alone else "ROLLBACK")
-            if alone:
-                connection.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            _undo(ticket)
-            raise
-        if not alone:
-            connection.execute("RELEASE piece")
+            connection.execute("ROLLBACK TO piece")
+        connection.execute("RELEASE piece")
 
 
-def _undo(ticket: Ticket) -> None:
-    undo = getattr(ticket.work, "undo", None)
-    if undo is not None:
-        undo()
+def _is_session_write(ticket: Ticket) -> bool:
+    return isinstance(ticket.work, Append | End)

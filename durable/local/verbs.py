@@ -81,7 +81,7 @@ class Verbs:
         def work(c: sqlite3.Connection) -> None:
             record, operation = self._callback(c, callback)
             event = self._event(_K.CALLBACK_HEARTBEAT, operation)
-            self._service.append(c, record.run, [event])
+            self._service.postpone(c, record, event)
 
         self._service.store.write(work)
 

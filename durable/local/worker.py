@@ -56,6 +56,11 @@ class Worker:
 
     # -- from outside -------------------------------------------------------------------------
 
+    @property
+    def serving(self) -> bool:
+        """Whether this process looks for runs to invoke."""
+        return self._thread is not None
+
     def serve(self) -> None:
         """Free what dead processes held, and start looking, if there is a handler to look for."""
         if self._thread is not None or not self.handlers:
@@ -67,6 +72,8 @@ class Worker:
                     target=self._look, name="perdure-dispatcher", daemon=True
                 )
                 self._thread.start()
+                # The others know from now on that they are not alone, and look after this one.
+                self._peers.notify()
 
     def poke(self, runs: Iterable[int] = ()) -> None:
         """Say that there may be work, and that these runs changed."""
@@ -96,13 +103,16 @@ class Worker:
     def launch(self, session: LocalSession) -> None:
         """Invoke the handler of a leased run."""
         handler = self.handlers[session.handler]
+        self.errors.pop(session.run, None)
+        with self.changed:
+            if not self.active:  # the thread may sleep without an end, and a lease is to be renewed
+                self._poked = True
+                self.changed.notify_all()
+            self.active[session.run] = _Starting(session)
+            self._sync_active += not handler.is_async
         if handler.is_async:
-            self.active[session.run] = _Starting()
             self._async_driver().launch(session, handler)
             return
-        with self.changed:
-            self._sync_active += 1
-            self.active[session.run] = _Starting()
         self._host.pool.submit(self._invoke, session, handler)
 
     def idle(self) -> bool:
@@ -229,7 +239,9 @@ class Worker:
     def ended(self, session: LocalSession) -> None:
         """Note that an invocation is over."""
         with self.changed:
-            self.active.pop(session.run, None)
+            run = self.active.get(session.run)
+            if run is not None and run.session is session:  # not one that took over from it
+                del self.active[session.run]
             self._poked = True
             self.generation += 1
             self.changed.notify_all()
@@ -244,6 +256,9 @@ class Worker:
 
 class _Starting:
     """Stands for a run that is leased and not begun."""
+
+    def __init__(self, session: LocalSession) -> None:
+        self.session = session
 
     def wake(self) -> None:
         """Do nothing: it will read all there is."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perdure.durable import CallbackError, CallbackTimeoutError, Context
+from perdure.durable import CallbackError, Context
 
 from .registry import requirement
 from .step_handlers import every_second
@@ -45,7 +45,9 @@ def timeout(event: str, context: Context) -> Any:
 def failure_caught(event: str, context: Context) -> Any:
     try:
         return context.wait_for_callback(event, submit)
-    except CallbackError:
+    except CallbackError as error:
+        if error.error_type != "RejectedError":
+            raise
         return "recovered"
 
 
@@ -91,7 +93,9 @@ def heartbeat_sent(event: str, context: Context) -> Any:
 def timeout_caught(event: str, context: Context) -> Any:
     try:
         return context.wait_for_callback(event, submit, timeout=3)
-    except CallbackTimeoutError:
+    except CallbackError as error:
+        if error.error_type != "Callback.Timeout":
+            raise
         return "timed-out-handled"
 
 

@@ -267,22 +267,25 @@ def test_a_file_where_the_directory_should_be_is_refused(tmp_path: Path, inside:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.fixture
+def read_only_directory(open_to_all: Path) -> Iterator[Path]:
+    open_to_all.chmod(0o555)
+    yield open_to_all
+    open_to_all.chmod(0o755)
+
+
 def test_a_directory_that_cannot_be_created_is_refused(
-    open_to_all: Path, unprivileged: None
+    read_only_directory: Path, unprivileged: None
 ) -> None:
-    if os.getuid() != NOBODY:
-        open_to_all.chmod(0o555)
     with pytest.raises(JournalError, match="cannot be created: Permission denied"):
-        check_journal_file(open_to_all / ".perdure" / "journal.db")
+        check_journal_file(read_only_directory / ".perdure" / "journal.db")
 
 
 def test_a_directory_that_cannot_be_written_is_refused(
-    open_to_all: Path, unprivileged: None
+    read_only_directory: Path, unprivileged: None
 ) -> None:
-    if os.getuid() != NOBODY:
-        open_to_all.chmod(0o555)
     with pytest.raises(JournalError, match="cannot be written by this user"):
-        check_journal_file(open_to_all / "journal.db")
+        check_journal_file(read_only_directory / "journal.db")
 
 
 @pytest.fixture

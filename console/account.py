@@ -1,0 +1,205 @@
+"""All that is known of one run, read once: for `show`, for the report at the end, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from perdure.durable.operations import Operation
+
+from .words import from_ms, length, moment, parsed, safe, until
+
+if TYPE_CHECKING:
+    from perdure.durable import ExecutionInfo, LocalEngine, Wait
+
+_CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
+_WAITS = {
+    "event": "event",
+    "callback": "callback",
+    "timer": "timer",
+    "retry": "retry of",
+    "invoke": "function",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What ended a run without a result.
+
+    Attributes:
+        path: the operation whose error it was, if one's.
+        attempts: how many attempts that operation had.
+    """
+
+    type: str | None
+    message: str
+    trace: tuple[str, ...]
+    path: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is known of a run; `input` and `result` are data as the journal keeps it."""
+
+    info: ExecutionInfo
+    operations: dict[str, Operation]
+    waits: list[Wait]
+    input: Any
+    result: Any
+    failure: Failure | None
+
+    @property
+    def status(self) -> str:
+        """The run's status in the console's words; see `status_of`."""
+        return status_of(self.info)
+
+    def seconds(self) -> float:
+        """Return how long the run took, or has taken."""
+        return seconds_of(self.info)
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the run came to, as JSON."""
+        return summary(self.info, self.waits) | {
+            "result": self.result,
+            "error": self._error(),
+        }
+
+    def details(self) -> dict[str, Any]:
+        """Return all of it as JSON."""
+        listed = [_operation(path, each) for path, each in self.operations.items()]
+        return self.outcome() | {"input": self.input, "operations": listed}
+
+    def _error(self) -> dict[str, Any] | None:
+        if self.failure is None:
+            return None
+        each = self.failure
+        return {
+            "type": each.type,
+            "message": each.message,
+            "operation": each.path,
+            "trace": list(each.trace),
+        }
+
+
+def account_of(engine: LocalEngine, id: str) -> Account:
+    """Read all there is of a run.
+
+    Raises:
+        ExecutionNotFoundError: there is none of this id.
+    """
+    execution = engine.get(id)
+    info = execution.info()
+    operations, history = execution.operations(), execution.history()
+    closing: Mapping[str, Any] = {}
+    if info.status != "RUNNING":
+        ends = (event for event in reversed(history) if event["EventType"] in _CLOSING)
+        closing = next(ends, {})
+    details: Mapping[str, Any] = closing.get(f"{closing.get('EventType')}Details", {})
+    error = details.get("Error", {}).get("Payload")
+    return Account(
+        info,
+        operations,
+        execution.waiting_for(),
+        parsed(history[0]["ExecutionStartedDetails"]["Input"].get("Payload")),
+        parsed(details.get("Result", {}).get("Payload")),
+        None if error is None else _failure(error, operations),
+    )
+
+
+def status_of(info: ExecutionInfo) -> str:
+    """Return a status in small letters; a running one that no process runs is `waiting`."""
+    if info.status == "RUNNING" and not info.active:
+        return "waiting"
+    return info.status.value.lower().replace("_", " ")
+
+
+def seconds_of(info: ExecutionInfo) -> float:
+    """Return how long a run took, or has taken."""
+    return ((info.ended or datetime.now(UTC)) - info.created).total_seconds()
+
+
+def wait_words(wait: Wait) -> str:
+    """Return what a run waits for in words."""
+    what = f"{_WAITS.get(wait.kind, wait.kind)} {safe(wait.path)!r}"
+    if wait.due is None:
+        return what
+    left = (wait.due - datetime.now(UTC)).total_seconds()
+    if wait.kind in ("timer", "retry"):
+        return f"{what} {until(wait.due, datetime.now(UTC))}"
+    if left < 60:
+        return f"{what}, at most {length(max(0.0, left))} more"
+    return f"{what} until {moment(wait.due)}"
+
+
+def summary(info: ExecutionInfo, waits: list[Wait]) -> dict[str, Any]:
+    """Return what a listing tells of a run, as JSON."""
+    return {
+        "id": info.id,
+        "handler": info.handler,
+        "status": info.status.value,
+        "active": info.active,
+        "created": _iso(info.created),
+        "ended": _iso(info.ended),
+        "wakes": _iso(info.wakes),
+        "source": info.source,
+        "waiting_for": [
+            {
+                "path": wait.path,
+                "kind": wait.kind,
+                "due": _iso(wait.due),
+                "callback_id": wait.callback_id,
+            }
+            for wait in waits
+        ],
+    }
+
+
+def _iso(when: datetime | None) -> str | None:
+    return None if when is None else when.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _failure(error: Mapping[str, Any], operations: Mapping[str, Operation]) -> Failure:
+    message, kind = str(error.get("ErrorMessage", "")), error.get("ErrorType")
+    found = _origin(str(error.get("ErrorData") or ""), operations)
+    if found is None or found[1].error is None:
+        return Failure(kind, message, tuple(error.get("StackTrace", ())))
+    path, operation = found
+    assert operation.error is not None
+    trace = operation.error.trace or tuple(error.get("StackTrace", ()))
+    own = operation.error
+    return Failure(own.type, own.message, trace, path, operation.attempt)
+
+
+def _origin(data: str, operations: Mapping[str, Operation]) -> tuple[str, Operation] | None:
+    """Follow an error to the innermost operation that it came from."""
+    by_id = {each.id: (path, each) for path, each in operations.items()}
+    found = None
+    seen: set[str] = set()
+    while data.startswith("perdure:") and data not in seen:
+        seen.add(data)
+        inner = by_id.get(data.removeprefix("perdure:"))
+        if inner is None:
+            break
+        found = inner
+        data = (inner[1].error.data if inner[1].error is not None else None) or ""
+    return found
+
+
+def _operation(path: str, each: Operation) -> dict[str, Any]:
+    error = each.error
+    return {
+        "path": path,
+        "id": each.id,
+        "type": each.type.value,
+        "subtype": each.subtype,
+        "status": each.status.value,
+        "attempt": each.attempt,
+        "started": _iso(from_ms(each.started)),
+        "ended": None if each.ended is None else _iso(from_ms(each.ended)),
+        "due": None if each.due is None else _iso(from_ms(each.due)),
+        "result": parsed(each.payload),
+        "error": None if error is None else {"type": error.type, "message": error.message},
+    }

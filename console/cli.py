@@ -1,0 +1,280 @@
+"""The command `perdure`: reads the command line, has it done, and tells the shell how it went.
+
+Exit codes: 0 done or suspended, 1 the run failed, 2 the user's mistake (one line, no traceback),
+130 stopped by Ctrl-C. The engine and the displays are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from perdure.durable.errors import PerdureError
+
+from .place import DEFAULT, VARIABLE, Place
+
+MISTAKE = 2
+_CLOSED_PIPE = 141
+_WAIT = 60.0
+
+app = typer.Typer(
+    name="perdure",
+    help="Run pipelines whose finished steps are never run again.",
+    epilog="""Begin with: perdure run flow.py --input '{"document_id": "d1"}'""",
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Journal = Annotated[
+    str, typer.Option("--journal", "-j", envvar=VARIABLE, metavar="PATH", help="The journal file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        "-w",
+        min=0,
+        metavar="SECONDS",
+        help="Stay for timers and retries that are due within this time; leave, suspended, when "
+        "the run only waits for later ones or for an event. The default covers the longest pause "
+        "of the default retry policy.",
+    ),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+
+
+def _example(text: str) -> str:
+    return f"[dim]Example:[/dim] {text}".replace("[JSON]", r"\[JSON]")
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Run pipelines whose finished steps are never run again."""
+    if version:
+        print(f"perdure {_version()}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
+        raise typer.Exit
+
+
+@app.command(epilog=_example("""perdure run flow.py --input '{"document_id": "d1"}' --id doc-1"""))
+def run(
+    *,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE[:HANDLER]",
+            help="A Python file, or package.module:handler. The handler may be left out if it is "
+            "the only one or is called `handler`.",
+        ),
+    ],
+    input: Annotated[
+        str, typer.Option("--input", "-i", metavar="JSON|@FILE", help="The event; @- reads stdin.")
+    ] = "null",
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="The run's id; the same id and input go on."),
+    ] = None,
+    journal: Journal = DEFAULT,
+    wait: Wait = _WAIT,
+    json: Json = False,
+) -> None:
+    """Start a run, or go on with it, and show it until it ends or only waits.
+
+    Ctrl-C and kill -9 lose nothing: the same command with the same --id goes on where it was.
+    """
+    from .acting import read_json
+    from .running import Following
+    from .running import run as run_it
+
+    event = read_json(input, "--input")
+    raise typer.Exit(run_it(target, event, id, Following(Place(journal), wait, json)))
+
+
+@app.command(epilog=_example("perdure resume doc-1"))
+def resume(
+    *,
+    id: Id,
+    reopen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reopen", metavar="NAME", help="Also try this failed operation again; repeatable."
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", metavar="FILE", help="Where the handler is now, if it moved."),
+    ] = None,
+    journal: Journal = DEFAULT,
+    wait: Wait = _WAIT,
+    json: Json = False,
+) -> None:
+    """Go on with a failed, killed or waiting run: what failed is tried again, the rest stays.
+
+    The handler's file is recorded with the run and loaded as it is now.
+    """
+    from .running import Following
+    from .running import resume as resume_it
+
+    how = Following(Place(journal), wait, json)
+    raise typer.Exit(resume_it(id, reopen or [], file, how))
+
+
+@app.command("list", epilog=_example("perdure list --status waiting"))
+def list_(
+    status: Annotated[
+        str | None,
+        typer.Option(
+            "--status",
+            "-s",
+            metavar="STATUS",
+            help="running, waiting, succeeded, failed, cancelled or timed_out.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N")] = 50,
+    journal: Journal = DEFAULT,
+    json: Json = False,
+) -> None:
+    """List the newest runs: their state, and what they wait for."""
+    from .looking import list_runs
+
+    list_runs(Place(journal), status, limit, json)
+
+
+@app.command(epilog=_example("perdure show doc-1"))
+def show(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
+    """Show one run: its operations, its result or error, and how to go on."""
+    from .looking import show as show_it
+
+    show_it(Place(journal), id, json)
+
+
+@app.command(epilog=_example("perdure history doc-1 --json"))
+def history(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
+    """List a run's events, in the shape of AWS's durable functions."""
+    from .looking import history as history_of
+
+    history_of(Place(journal), id, json)
+
+
+@app.command(epilog=_example("""perdure send doc-1 approval '{"approved": true}'"""))
+def send(
+    id: Id,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What it waits for, or its path: review[3]/vote")
+    ],
+    payload: Annotated[
+        str | None,
+        typer.Argument(metavar="JSON|@FILE", help="The event; without it the handler gets True."),
+    ] = None,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Send an event to a waiting run; whoever serves it, or `perdure resume`, goes on with it."""
+    from .acting import send as send_it
+
+    send_it(Place(journal), id, name, payload)
+
+
+@app.command(epilog=_example("perdure cancel doc-1 --reason 'wrong document'"))
+def cancel(
+    id: Id,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "cancelled",
+    journal: Journal = DEFAULT,
+) -> None:
+    """End a run; a step in flight may still record its result."""
+    from .acting import cancel as cancel_it
+
+    cancel_it(Place(journal), id, reason)
+
+
+@app.command(epilog=_example("perdure delete doc-1"))
+def delete(id: Id, journal: Journal = DEFAULT) -> None:
+    """Remove an ended run from the journal, for good."""
+    from .acting import delete as delete_it
+
+    delete_it(Place(journal), id)
+
+
+@app.command(epilog=_example("perdure serve flow.py other.py"))
+def serve(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Python files, or package.module:handler."),
+    ],
+    journal: Journal = DEFAULT,
+) -> None:
+    """Stay up and run whatever falls due: timers, retries, events, runs that others start."""
+    from .serving import serve as serve_them
+
+    raise typer.Exit(serve_them(files, Place(journal)))
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace", line_buffering=True)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code: Any = app(standalone_mode=False, prog_name="perdure")
+        return code if isinstance(code, int) else 0
+    except PerdureError as error:
+        return _mistake(str(error), getattr(error, "lines", []))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return _misread(error)
+
+
+def _misread(error: Any) -> int:
+    """Report what the command line's parser found."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "perdure"
+    message = error.format_message().rstrip(".").replace("\n", " ")
+    return _mistake(f"{message}; see `{where} --help`")
+
+
+def _mistake(message: str, lines: list[str] | None = None) -> int:
+    from .screen import say, stderr
+    from .words import safe
+
+    console = stderr()
+    said = safe(message).replace("\n", " ")
+    from rich.text import Text
+
+    say(console, Text.assemble(("error: ", "bold red"), (said, "red")))
+    for line in lines or []:
+        say(console, f"  {line}", "dim")
+    return MISTAKE
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("perdure")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    main()

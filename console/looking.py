@@ -1,0 +1,188 @@
+"""`list`, `show`, `history`: what is in a journal, as tables or as JSON. They change nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from perdure.durable.errors import UsageError
+
+from . import report
+from .account import Account, account_of, seconds_of, status_of, summary, wait_words
+from .live import tree_lines
+from .place import Place
+from .screen import columns, is_live, say, stdout
+from .tree import Moment, rows_of
+from .words import cut, first_line, length, moment, one_error, safe, shown
+
+if TYPE_CHECKING:
+    from perdure.durable import ExecutionInfo, LocalEngine, Wait
+
+STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "timed_out")
+_STYLES = {
+    "running": "cyan",
+    "waiting": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "timed out": "red",
+    "cancelled": "dim",
+}
+_ALL = 1_000_000
+
+
+def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> None:
+    """List the newest runs."""
+    engine = place.open()
+    try:
+        runs = _select(engine, status, limit)
+        waits = {run.id: _waits(engine, run) for run in runs}
+    finally:
+        engine.close()
+    if as_json:
+        print_json([summary(run, waits[run.id]) for run in runs])
+    elif runs:
+        _print_table([_HEAD, *(_list_row(run, waits[run.id]) for run in runs)])
+    else:
+        say(stdout(), f"no {f'{status} ' if status else ''}runs in {place.journal}", "dim")
+
+
+def show(place: Place, id: str, as_json: bool) -> None:
+    """Show one run: its operations, what it came to, and how to go on."""
+    engine = place.open()
+    try:
+        account = account_of(engine, id)
+    finally:
+        engine.close()
+    if as_json:
+        print_json(account.details())
+    else:
+        _show(stdout(), account, place)
+
+
+def history(place: Place, id: str, as_json: bool) -> None:
+    """List a run's events, in the shape of AWS's durable functions."""
+    engine = place.open()
+    try:
+        events = engine.get(id).history()
+    finally:
+        engine.close()
+    if as_json:
+        print_json(events)
+    else:
+        head = ["", "TIME", "EVENT", "NAME", ""]
+        rows = [[Text(cell, "dim") for cell in head], *map(_history_row, events)]
+        _print_table(rows, right=frozenset({0}))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, moments in ISO 8601."""
+    print(json.dumps(value, indent=2, default=_iso))
+
+
+def _select(engine: LocalEngine, status: str | None, limit: int) -> Sequence[ExecutionInfo]:
+    if status is None:
+        return engine.list(limit=limit)
+    word = status.lower().replace(" ", "_").replace("-", "_")
+    if word not in STATUSES:
+        raise UsageError(f"--status is one of {', '.join(STATUSES)}, not {status!r}")
+    if word not in ("running", "waiting"):
+        return engine.list(status=word.upper(), limit=limit)
+    found = engine.list(status="RUNNING", limit=_ALL)
+    return [run for run in found if status_of(run) == word][:limit]
+
+
+def _waits(engine: LocalEngine, run: ExecutionInfo) -> list[Wait]:
+    return engine.get(run.id).waiting_for() if status_of(run) == "waiting" else []
+
+
+_HEAD = [
+    Text(title, "dim") for title in ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "WAITS FOR")
+]
+
+
+def _list_row(run: ExecutionInfo, waits: Sequence[Wait]) -> list[Text]:
+    status = status_of(run)
+    more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+    return [
+        Text(run.id),
+        Text(safe(run.handler)),
+        Text(status, _STYLES[status]),
+        Text(moment(run.created), "dim"),
+        Text(length(seconds_of(run))),
+        Text(wait_words(waits[0]) + more if waits else _idle(status), "dim"),
+    ]
+
+
+def _idle(status: str) -> str:
+    return "to be resumed" if status == "waiting" else ""
+
+
+def _show(console: Console, account: Account, place: Place) -> None:
+    info = account.info
+    facts = {
+        "run": Text(info.id, "bold"),
+        "handler": Text(safe(info.handler)),
+        "file": Text(safe(info.source or "not recorded")),
+        "status": Text(account.status, _STYLES[account.status]),
+        "created": Text(moment(info.created)),
+        "duration": Text(length(account.seconds())),
+        "input": Text(shown(account.input, 66).replace("\n", "\n" + " " * 10)),
+    }
+    _print_table([[Text(name, "dim"), value] for name, value in facts.items()])
+    rows = rows_of(account.operations, Moment(round(time.time() * 1000), active=info.active))
+    if rows:
+        say(console)
+        _print_lines(console, tree_lines(rows))
+    say(console)
+    match info.status:
+        case "SUCCEEDED":
+            say(console, shown(account.result))
+        case "RUNNING" if info.active:
+            say(console, "a process runs it; if that was killed, go on with")
+            say(console, f"  {place.command('resume', info.id)}", "bold")
+        case "RUNNING" if account.waits:
+            report.suspended(console, account, place, None)
+        case "RUNNING":
+            say(console, "nothing runs it; go on with")
+            say(console, f"  {place.command('resume', info.id)}", "bold")
+        case _:
+            report.ended_badly(console, account, place)
+
+
+def _history_row(event: dict[str, Any]) -> list[Text]:
+    kind = event["EventType"]
+    details = event.get(f"{kind}Details", {})
+    error = details.get("Error", {}).get("Payload", {})
+    said = one_error(error.get("ErrorType"), error.get("ErrorMessage", "")) if error else ""
+    kept = details.get("Result", details.get("Input", {})).get("Payload", "")
+    return [
+        Text(str(event["EventId"]), "dim"),
+        Text(f"{event['EventTimestamp'].astimezone():%H:%M:%S.%f}"[:-3], "dim"),
+        Text(kind, "red" if error else ""),
+        Text(safe(event.get("Name", "") if kind != "ExecutionStarted" else "")),
+        Text(cut(said or first_line(kept), 120), "red" if error else "dim"),
+    ]
+
+
+def _print_table(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset()) -> None:
+    _print_lines(stdout(), columns(rows, right))
+
+
+def _print_lines(console: Console, lines: Sequence[Text]) -> None:
+    for line in lines:
+        if is_live(console) and "\n" not in line.plain:
+            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+        else:
+            say(console, line)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,127 @@
+"""What a command says about a run when it begins to follow it, and when it leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from .account import Account, wait_words
+from .drive import Before
+from .place import Place, near
+from .screen import columns, say
+from .traces import recorded_lines
+from .tree import Row, State
+from .words import length, one_error, shown
+
+_RESUMABLE = ("FAILED", "TIMED_OUT")
+
+
+def begin(console: Console, id: str, handler: str, was: Before) -> None:
+    """Say which run this is."""
+    many = len(was.recorded)
+    goes_on = f", goes on with {many:,} recorded" if was.info is not None else ""
+    operations = f" operation{'' if many == 1 else 's'}" if goes_on else ""
+    line = Text.assemble("run ", (id, "bold"), f"  {handler}", (goes_on + operations, "dim"))
+    say(console, line)
+
+
+def leave(console: Console, account: Account, was: Before, place: Place, target: str) -> None:
+    """Say what the run came to, and how to go on if it did not come to an end."""
+    match account.info.status:
+        case "SUCCEEDED":
+            _done(console, account, was)
+        case "RUNNING":
+            suspended(console, account, place, target)
+        case _:
+            ended_badly(console, account, place)
+
+
+def ended_before(console: Console, account: Account, place: Place) -> None:
+    """Say that the run had ended before, and what it came to."""
+    say(console, "this run had ended before: nothing ran again", "dim")
+    if account.info.status == "SUCCEEDED":
+        say(console, f"done in {length(account.seconds())}", "green")
+        say(console, shown(account.result))
+    else:
+        ended_badly(console, account, place)
+
+
+def suspended(console: Console, account: Account, place: Place, target: str | None) -> None:
+    """Say what the run waits for, and how to continue."""
+    say(console, "suspended; it waits for", "yellow")
+    for wait in account.waits[:10]:
+        say(console, f"  {wait_words(wait)}")
+    if len(account.waits) > 10:
+        say(console, f"  … and {len(account.waits) - 10:,} more")
+    say(console, "continue with")
+    _commands(console, _ways_on(account, place, target))
+
+
+def ended_badly(console: Console, account: Account, place: Place) -> None:
+    """Say how the run ended without a result, and how to go on."""
+    failure = account.failure
+    said = "" if failure is None else one_error(failure.type, failure.message)
+    where = f" at {failure.path}" if failure is not None and failure.path else ""
+    if failure is not None and failure.attempts > 1:
+        where += f", after {failure.attempts} attempts"
+    say(console, f"{account.status}{where}: {said}", "red")
+    if failure is not None:
+        for line in recorded_lines(failure.trace):
+            say(console, f"  {line}", "dim")
+    if account.info.status in _RESUMABLE:
+        say(console, "what is recorded stays; mend the cause, then")
+        _commands(console, [(place.command("resume", account.info.id), "goes on from there")])
+
+
+def stopping(console: Console, id: str, rows: Sequence[Row], place: Place) -> None:
+    """Say that nothing is lost, what is being waited for, and how to go on."""
+    say(console, "stopped; nothing is lost: what is recorded is not run again", "yellow")
+    flying = in_flight(rows)
+    if flying:
+        names = ", ".join(row.path for row in flying[:5])
+        many = f" and {len(flying) - 5} more" if len(flying) > 5 else ""
+        say(console, f"letting {names}{many} end and be recorded; Ctrl-C again leaves at once")
+    say(console, "go on with")
+    _commands(console, [(place.command("resume", id), "")])
+
+
+def in_flight(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose bodies run: what runs and has nothing running inside."""
+    running = [row for row in rows if row.state is State.RUNNING]
+    insides = (*running[1:], None)
+    return [
+        row
+        for row, after in zip(running, insides, strict=True)
+        if after is None or after.depth <= row.depth
+    ]
+
+
+def _done(console: Console, account: Account, was: Before) -> None:
+    steps = [each for each in account.operations.values() if each.closed]
+    ran = sum(each.id not in was.recorded for each in steps)
+    replayed = f", {len(steps) - ran:,} replayed" if len(steps) > ran else ""
+    took = account.seconds() - max(0.0, was.began / 1000 - account.info.created.timestamp())
+    counts = f"  {ran:,} operation{'' if ran == 1 else 's'} run{replayed}"
+    say(console, Text.assemble((f"done in {length(took)}", "green"), (counts, "dim")))
+    say(console, shown(account.result))
+
+
+def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[str, str]]:
+    id, ways = account.info.id, []
+    asked = [wait for wait in account.waits if wait.kind in ("event", "callback")]
+    for wait in asked[:5]:
+        ways.append((place.command("send", id, wait.path) + " [JSON]", f"answers {wait.path!r}"))
+    due = "goes on, once it is answered" if asked else "goes on, once it is due"
+    ways.append((place.command("resume", id), due))
+    file = target or (account.info.source and near(account.info.source))
+    if file:
+        ways.append((place.command("serve", file), "stays up, and runs whatever falls due"))
+    return ways
+
+
+def _commands(console: Console, ways: Sequence[tuple[str, str]]) -> None:
+    rows = [[Text(f"  {command}", "bold"), Text(why, "dim")] for command, why in ways]
+    for line in columns(rows):
+        say(console, line)
