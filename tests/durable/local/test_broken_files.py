@@ -35,22 +35,22 @@ def note(name: str) -> str:
     return name
 
 
-def large() -> str:
+def large(letter: str = "x") -> str:
     _ran.append("large")
     assert _go.wait(TIMEOUT)
-    return "x" * 400_000
+    return letter * 400_000
 
 
 @durable_execution(name="large")
 def sync_large(event: Any, context: Context) -> list[Any]:
     small = context.step("small", note, "small")
-    return [small, len(context.step("large", large)), context.step("last", note, "last")]
+    return [small, len(context.step("large", large, *event or ())), context.step("last", note, "last")]
 
 
 @durable_execution(name="large.async")
 async def async_large(event: Any, context: AsyncContext) -> list[Any]:
     small = await context.step("small", note, "small")
-    length = len(await context.step("large", large))
+    length = len(await context.step("large", large, *event or ()))
     return [small, length, await context.step("last", note, "last")]
 
 
@@ -102,10 +102,10 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_space(
 ) -> None:
     path = disk / "journal.db"
     with LocalEngine(path, [handler]) as engine:
-        assert engine.start(handler, 0, "before").result(timeout=TIMEOUT)[1] == 400_000
+        assert engine.start(handler, "a", "before").result(timeout=TIMEOUT)[1] == 400_000
         _ran.clear()
         _go.clear()
-        run = engine.start(handler, None, "run")
+        run = engine.start(handler, "b", "run")
         until(lambda: "large" in _ran)
         filler = fill(disk, leave)
         _go.set()
@@ -159,10 +159,10 @@ def test_a_run_cannot_be_started_on_a_full_disk_and_can_afterwards(disk: Path) -
     with LocalEngine(disk / "journal.db", [sync_large]) as engine:
         filler = fill(disk, 0)
         with pytest.raises(JournalError, match=r"journal\.db .*full.*free some space"):
-            engine.start(sync_large, "y" * 300_000, "run")
+            engine.start(sync_large, ["y" * 300_000], "run")
         assert engine.list() == []
         filler.unlink()
-        assert engine.start(sync_large, "y", "run").result(timeout=TIMEOUT)[1] == 400_000
+        assert engine.start(sync_large, "z", "run").result(timeout=TIMEOUT)[1] == 400_000
 
 
 def test_one_run_too_large_for_the_disk_does_not_fail_those_beside_it(tmp_path: Path) -> None:
