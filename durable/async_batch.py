@@ -146,6 +146,7 @@ class AsyncBatch:
         value = self._body(scope, index)
         if inspect.isawaitable(value):
             value = await value
+        self._run.check_awaited(scope)
         scope.finish()
         return value
 

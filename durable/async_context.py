@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .async_batch import AsyncBatch
 from .async_run import AsyncRun, is_new
-from .batch import BatchSpec, Nesting, map_spec, parallel_spec
+from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
 from .codec import Serdes, arguments_digest
 from .completion import BatchResult, Completion
 from .condition import ConditionSpec
@@ -118,7 +118,7 @@ class AsyncContext:
             await self._run.pending(self._scope, operation)
             return self._run.event_value(operation)
 
-        return self._awaited(operation, self._released(operation, wait()))
+        return self._awaited(operation, self._released(operation, wait))
 
     def sleep(self, duration: DurationLike, name: str | None = None) -> Coroutine[Any, Any, None]:
         """Suspend for a time, and nothing else."""
@@ -133,7 +133,7 @@ class AsyncContext:
                 self._run.start_wait(operation, seconds)
             await self._run.pending(self._scope, operation)
 
-        return self._awaited(operation, self._released(operation, sleep()))
+        return self._awaited(operation, self._released(operation, sleep))
 
     def callback(
         self,
@@ -155,7 +155,7 @@ class AsyncContext:
                 await self._run.committed()
             return AsyncCallback(self._run, self._scope, operation)
 
-        return self._awaited(operation, self._released(operation, open_()))
+        return self._awaited(operation, self._released(operation, open_))
 
     def wait_for_callback(
         self,
@@ -196,13 +196,14 @@ class AsyncContext:
                 await self._run.admit(self._scope, operation)
             return await self._run.poll(self._scope, operation, spec)
 
-        return self._awaited(operation, self._released(operation, poll()))
+        return self._awaited(operation, self._released(operation, poll))
 
     def child(
         self, name: str, fn: Callable[[AsyncContext], Awaitable[T]], serdes: Serdes | None = None
     ) -> Coroutine[Any, Any, T]:
         """Run `await fn(context)` in a scope of its own, recorded as one operation."""
         check_name(name, "child")
+        check_callable(fn, f"child {name!r}")
         return self._child(name, SubType.CHILD, fn, serdes)
 
     def map(
@@ -278,7 +279,7 @@ class AsyncContext:
                 raise self._run.error_of(operation)
             return self._run.value_of(operation)
 
-        return self._awaited(operation, self._released(operation, invoke()))
+        return self._awaited(operation, self._released(operation, invoke))
 
     def now(self) -> Coroutine[Any, Any, datetime]:
         """Return the time, recorded once: the same at each replay, in UTC."""
@@ -294,11 +295,11 @@ class AsyncContext:
 
     def uuid(self) -> _uuid.UUID:
         """Return a random UUID that is the same at each replay; no operation, not awaited."""
-        return _uuid.UUID(int=self._seeded().getrandbits(128), version=4)
+        return _uuid.UUID(int=self._seeded("uuid").getrandbits(128), version=4)
 
     def random(self) -> float:
         """Return a random number in [0, 1), the same at each replay; no operation, not awaited."""
-        return self._seeded().random()
+        return self._seeded("random").random()
 
     async def patched(self, change: str) -> bool:
         """Return whether this run takes the new side of a change; see `Context.patched`."""
@@ -318,8 +319,8 @@ class AsyncContext:
         self._run.claimed(self._scope)
         return operation
 
-    def _seeded(self) -> _random.Random:
-        return seeded(self._scope)
+    def _seeded(self, what: str) -> _random.Random:
+        return seeded(self._scope, what, self._run.enter(self._scope, what))
 
     def _awaited(
         self, operation: Operation, coroutine: Coroutine[Any, Any, T]
@@ -327,9 +328,11 @@ class AsyncContext:
         self._run.unawaited[operation.id] = (coroutine, operation)
         return coroutine
 
-    async def _released(self, operation: Operation, call: Coroutine[Any, Any, T]) -> T:
+    async def _released(
+        self, operation: Operation, call: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
         try:
-            return await call
+            return await call()
         finally:
             self._release(operation)
 
@@ -372,6 +375,7 @@ class AsyncContext:
             scope = Scope(run.journal, child_scope(operation.id), operation.id, path, self._scope)
             try:
                 value = await _call(fn, AsyncContext(run, scope), f"child {name!r}")
+                run.check_awaited(scope)
                 scope.finish()
                 _, copy = run.context_returned(operation, value, serdes)
             except Exception as error:
@@ -383,7 +387,7 @@ class AsyncContext:
             await run.committed()
             return cast("T", copy)
 
-        return self._awaited(operation, self._released(operation, child()))
+        return self._awaited(operation, self._released(operation, child))
 
     def _batch(self, spec: BatchSpec) -> Coroutine[Any, Any, Any]:
         run = self._run
@@ -403,7 +407,7 @@ class AsyncContext:
                 if operation.closed and run.journal.outbox and run.journal.failure is None:
                     await run.committed()
 
-        return self._awaited(operation, self._released(operation, batch()))
+        return self._awaited(operation, self._released(operation, batch))
 
 
 class AsyncCallback:

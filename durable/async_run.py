@@ -25,6 +25,7 @@ from .group_commit import Ticket
 from .handler import Handler
 from .host import PULSE, Host
 from .journal import Scope, call_site
+from .names import scope_of
 from .operations import Operation, OperationStatus
 from .quiescence import ClaimFuture, Stillness, WrittenFuture, stillness
 from .retry import ONCE
@@ -50,10 +51,11 @@ class AsyncRun(Run):
         self.tasks: set[asyncio.Task[Any]] = set()
         self.over = False
         self.stopped = False
+        self.returned = False
         self.sites: dict[str, str] = {}
         self.unawaited: dict[str, tuple[Any, Operation]] = {}
         self._bodies = 0
-        self._detached: set[asyncio.Task[Any]] = set()
+        self._detached: dict[asyncio.Task[Any], Scope] = {}
         self._guarded: list[tuple[Scope, asyncio.Future[Any]]] = []
         self._writing = 0
         self._flushing: WrittenFuture | None = None
@@ -83,6 +85,8 @@ class AsyncRun(Run):
         task.add_done_callback(lambda _: self._finish("returned"))
         self.check_soon()
         why = await self._end
+        if why == "returned":
+            await self._finish_bodies()
         self.over = True
         for handle in (self._pulse, self._alarm and self._alarm[1]):
             if handle is not None:
@@ -91,6 +95,14 @@ class AsyncRun(Run):
         if why == "suspended" or self.stopped:
             raise InvocationEnded
         return task.result()
+
+    async def _finish_bodies(self) -> None:
+        """Let the bodies that a failed or forgotten sibling left in flight record their results."""
+        self.returned = True
+        while left := [
+            task for task, scope in self._detached.items() if not _dropped(scope)
+        ]:
+            await asyncio.wait(left)
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """Note that a task of the handler has ended."""
@@ -135,7 +147,7 @@ class AsyncRun(Run):
 
     def enter(self, scope: Scope, what: str) -> object:
         """Check that the caller may ask this scope for an operation; return the calling task."""
-        if self.over or self.stopped or _dropped(scope):
+        if self.returned or self.over or self.stopped or _dropped(scope):
             raise asyncio.CancelledError(f"perdure: this invocation is over; {what!r} is not begun")
         running = current.get()
         if running is not None and running.execution_id == self.execution_id:
@@ -164,13 +176,15 @@ class AsyncRun(Run):
             self.check_soon()
             await future
 
-    def check_awaited(self) -> None:
-        """Check, at the end of the handler, that no call was left without `await`.
+    def check_awaited(self, scope: Scope) -> None:
+        """Check, at the end of a scope, that no call in it was left without `await`.
 
         Raises:
             UsageError: naming the call.
         """
         for coroutine, operation in self.unawaited.values():
+            if scope_of(operation.id) != scope.digest:
+                continue
             if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                 coroutine.close()
                 raise UsageError(
@@ -411,7 +425,7 @@ class AsyncRun(Run):
             self._guarded.append(entry)
             future.add_done_callback(lambda _: self._guarded.remove(entry))
         task = asyncio.Task(self._detached_work(work, future), loop=self.loop)
-        self._detached.add(task)
+        self._detached[task] = scope
         return future
 
     async def _detached_work(
@@ -426,7 +440,7 @@ class AsyncRun(Run):
                 future.exception()
         finally:
             self._bodies -= 1
-            self._detached.discard(cast("asyncio.Task[Any]", asyncio.current_task(self.loop)))
+            del self._detached[cast("asyncio.Task[Any]", asyncio.current_task(self.loop))]
             self.check_soon()
 
     async def settle_guarded(self, scopes: Sequence[Scope]) -> None:
@@ -520,14 +534,17 @@ class AsyncRun(Run):
 async def run_handler(run: AsyncRun, handler: Handler[Any]) -> Ending:
     """Run an async handler once; return what it comes to, not yet written."""
     from .async_context import AsyncContext
+    from .hold import is_held
     from .invocation import raised, returned
 
+    if is_held(run.journal.operations):
+        return Pending()
     scope = run.journal.root()
 
     async def main() -> Any:
         event = run.codec.decode(run.session.payload, where="the input")
         value = await handler.fn(event, AsyncContext(run, scope))
-        run.check_awaited()
+        run.check_awaited(scope)
         scope.finish()
         return value
 

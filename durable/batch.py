@@ -108,7 +108,7 @@ def map_spec(
         UsageError: naming the argument that cannot be meant.
     """
     check_name(name, "map")
-    _callable(fn, f"map {name!r}")
+    check_callable(fn, f"map {name!r}")
     if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
         raise UsageError(f"map {name!r} goes over a list of items, not {type(items).__name__}")
     with_index = _takes(fn, 3)
@@ -141,7 +141,7 @@ def parallel_spec(
         _refuse_late_binding(name, functions)
         named = [(str(i), f"{name}[{i}]", fn) for i, fn in enumerate(functions)]
     for _, shown, fn in named:
-        _callable(fn, f"branch {shown!r}")
+        check_callable(fn, f"branch {shown!r}")
     parts = [Branch(key, shown, fn) for key, shown, fn in named]
     return _spec(name, SubType.PARALLEL, parts, **options)
 
@@ -184,7 +184,12 @@ def _item_call(fn: Callable[..., Any], *arguments: Any) -> Callable[[Any], Any]:
     return lambda context: fn(context, *arguments)
 
 
-def _callable(fn: object, what: str) -> None:
+def check_callable(fn: object, what: str) -> None:
+    """Refuse what is not a function, naming the call.
+
+    Raises:
+        UsageError: with the type that was given.
+    """
     if not callable(fn):
         raise UsageError(f"{what} needs a function, not {type(fn).__name__}")
 
@@ -208,7 +213,9 @@ def _refuse_late_binding(name: str, functions: Sequence[Any]) -> None:
         code = getattr(fn, "__code__", None)
         if code is None:
             continue
-        key = (code, fn.__closure__, fn.__defaults__, _frozen(fn.__kwdefaults__))
+        # A cell has no hash; two functions share a variable if they share its cell.
+        cells = tuple(map(id, fn.__closure__ or ()))
+        key = (code, cells, fn.__defaults__, _frozen(fn.__kwdefaults__))
         try:
             other = seen.setdefault(key, fn)
         except TypeError:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from .batch import BatchSpec, Nesting, map_spec, parallel_spec
+from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
 from .codec import Serdes, arguments_digest
 from .completion import BatchResult, Completion
 from .condition import ConditionSpec
@@ -223,6 +223,7 @@ class Context:
             ChildError: `fn` raised.
         """
         check_name(name, "child")
+        check_callable(fn, f"child {name!r}")
         return cast("T", self._child(name, SubType.CHILD, fn, serdes))
 
     def map(
@@ -327,11 +328,11 @@ class Context:
 
     def uuid(self) -> _uuid.UUID:
         """Return a random UUID that is the same at each replay; no operation."""
-        return _uuid.UUID(int=seeded(self._scope).getrandbits(128), version=4)
+        return _uuid.UUID(int=self._seeded("uuid").getrandbits(128), version=4)
 
     def random(self) -> float:
         """Return a random number in [0, 1) that is the same at each replay; no operation."""
-        return seeded(self._scope).random()
+        return self._seeded("random").random()
 
     def patched(self, change: str) -> bool:
         """Return whether this run takes the new side of a change of code.
@@ -339,6 +340,7 @@ class Context:
         True if recorded so, or if reached before anything recorded of this scope is left to claim.
         """
         self._run.enter(self._scope, self._unit, change)
+        self._run.check_place(change)
         answer, marker = self._scope.patched(check_name(change, "change"), self._run.clock.now())
         if marker is not None:
             self._run.commit()
@@ -352,6 +354,11 @@ class Context:
         operation = scope.claim(type, subtype, name, self._unit)
         scope.open -= 1
         return operation
+
+    def _seeded(self, what: str) -> _random.Random:
+        self._run.enter(self._scope, self._unit, what)
+        self._run.check_place(what)
+        return seeded(self._scope, what, self._unit)
 
     def _open_callback(
         self, operation: Operation, timeout: float | None, heartbeat: float | None
@@ -381,14 +388,14 @@ class Context:
         try:
             value = fn(Context(run, scope, self._unit))
             refuse_awaitable(value, f"child {name!r}")
-            if self._unit.suspension is not None:
-                raise run.journal.fail(self._unit.swallowed())
+            run.check_unwound(self._unit)
             scope.finish()
             run.check_open(scope)
             _, copy = run.context_returned(operation, value, serdes)
         except Exception as error:
             if run.journal.failure is not None:
                 raise
+            run.check_unwound(self._unit, error)
             run.check_open(scope)
             run.context_raised(operation, error)
             run.commit()
@@ -479,10 +486,9 @@ def refuse_awaitable(value: Any, what: str) -> None:
         raise UsageError(f"{what} is async; make the handler `async def` to use it")
 
 
-def seeded(scope: Scope) -> _random.Random:
+def seeded(scope: Scope, what: str, owner: object) -> _random.Random:
     """Return the generator for the next derived value of a scope."""
-    scope.randoms += 1
-    return _random.Random(f"{scope.journal.seed}\0{scope.digest}\0{scope.randoms}")
+    return _random.Random(f"{scope.journal.seed}\0{scope.digest}\0{scope.derive(what, owner)}")
 
 
 __all__ = ["RESERVED", "Callback", "Context", "step_spec"]

@@ -154,6 +154,7 @@ def _start(operation: Operation, event: Event) -> None:
         operation.started = event.at
         operation.ended = None
     operation.due = None
+    operation.error = event.error
     if operation.type is OperationType.WAIT:
         operation.due = event.at + round((event.delay or 0) * 1000)
     elif event.timeout or event.heartbeat:

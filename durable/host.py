@@ -5,13 +5,15 @@ All are started when first needed, so an engine that only looks has none of them
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 PULSE = 0.02
@@ -110,14 +112,26 @@ class Host:
             thread.join()
             loop.close()
 
+    @staticmethod
+    def _served(loop: asyncio.AbstractEventLoop) -> bool:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # Raised in a handler's task, which keeps it; asyncio also throws it at the loop.
+            return False
+        return True
+
     def _start_loop(self) -> None:
+        import asyncio
+
         loop = asyncio.new_event_loop()
         started = threading.Event()
 
         def serve() -> None:
             asyncio.set_event_loop(loop)
             loop.call_soon(started.set)
-            loop.run_forever()
+            while not self._served(loop):
+                pass
             _cancel_all(loop)
 
         self._loop_thread = threading.Thread(target=serve, name="perdure-loop", daemon=True)
@@ -168,6 +182,8 @@ class Pulse:
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()

@@ -9,6 +9,7 @@ from .context import Context, refuse_awaitable
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
 from .events import Event
 from .handler import Handler
+from .hold import hold, is_held
 from .host import Host
 from .run import Run, error_object
 from .session import Ending, Failed, Pending, Session, Succeeded
@@ -26,7 +27,7 @@ def invoke(run: SyncRun, handler: Handler[Any]) -> Ending:
     Raises:
         JournalError: the journal cannot be written, or another process has the run.
     """
-    ending = _pass(run, handler)
+    ending = hold(run, handler, _pass(run, handler))
     run.session.end(run.journal.outbox.take(), ending)
     return ending
 
@@ -54,26 +55,28 @@ def _outcome(
 ) -> tuple[Ending, list[Event]]:
     if not handler.is_async:
         run = sync_run(session, handler, clock, host)
-        return _pass(run, handler), run.journal.outbox.take()
+        return hold(run, handler, _pass(run, handler)), run.journal.outbox.take()
 
     from .async_run import AsyncRun, run_handler
 
     async def run_it() -> tuple[Ending, list[Event]]:
         run = AsyncRun(session, handler.codec, clock, host)
-        return await run_handler(run, handler), run.journal.outbox.take()
+        ending = hold(run, handler, await run_handler(run, handler))
+        return ending, run.journal.outbox.take()
 
     return host.run_async(run_it())
 
 
 def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:
+    if is_held(run.journal.operations):
+        return Pending()
     unit = Unit()
     scope = run.journal.root()
     try:
         event = run.codec.decode(run.session.payload, where="the input")
         value = handler.fn(event, Context(run, scope, unit))
         refuse_awaitable(value, f"the result of the handler {handler.name!r}")
-        if unit.suspension is not None:
-            raise run.journal.fail(unit.swallowed())
+        run.check_unwound(unit)
         scope.finish()
         ending = returned(run, handler, value)
     except InvocationSuspended as suspension:
@@ -81,10 +84,21 @@ def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:
     except InvocationEnded:
         ending = Pending(again=run.closed)
     except BaseException as error:
-        ending = raised(run, error)
+        ending = _raised(run, unit, error)
     if run.journal.failure is not None and not isinstance(ending, Failed):
         return raised(run, run.journal.failure)
     return ending
+
+
+def _raised(run: SyncRun, unit: Unit, error: BaseException) -> Ending:
+    try:
+        if run.journal.failure is None:
+            run.check_unwound(unit, error)
+    except InvocationEnded:
+        return Pending(again=run.closed)
+    except UsageError as swallowed:
+        return raised(run, swallowed)
+    return raised(run, error)
 
 
 def _suspended(run: SyncRun, suspension: InvocationSuspended) -> Ending:

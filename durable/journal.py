@@ -128,7 +128,6 @@ class Scope:
         "overlapped",
         "parent",
         "path",
-        "randoms",
         "unclaimed",
     )
 
@@ -147,7 +146,6 @@ class Scope:
         self.parent = parent
         self.branch: BranchState | None = parent.branch if parent is not None else None
         self.open = 0
-        self.randoms = 0
         self.overlapped = False
         self.exempt = False
         self.closed = False
@@ -156,7 +154,7 @@ class Scope:
         self.unclaimed = {
             each.id: each
             for each in journal.recorded(digest)
-            if not each.optional and each.subtype != SubType.PATCH
+            if not each.optional and each.subtype not in _OURS_ALONE
         }
 
     def claim(
@@ -184,6 +182,18 @@ class Scope:
         if self.open > 1:
             self.overlapped = True
         return self._find(operation_id(self.digest, key, count), type, subtype, name)
+
+    def derive(self, what: str, owner: object) -> int:
+        """Return the number of a value derived from the run's seed, counted from 1.
+
+        Raises:
+            NonDeterminismError: another task took the ones before.
+        """
+        count, first = self._counts.get("\0derived", (0, owner))
+        if first is not owner:
+            raise self.journal.fail(_shared_name(self, None, f"{what}()"))
+        self._counts["\0derived"] = (count + 1, owner)
+        return count + 1
 
     def claim_branch(self, id: str, subtype: str, name: str) -> Operation:
         """Return the operation of a branch, which is known by its index or key."""
@@ -283,6 +293,7 @@ _WAYS_OUT = (
     "Ways out: restore the name; guard the change with `if context.patched('…'):`; "
     "or start a new run for the new code."
 )
+_OURS_ALONE = (SubType.PATCH, SubType.FAILURE)
 _APART = frozenset(
     {
         SubType.CONDITION,

@@ -63,6 +63,7 @@ class SubType:
     PARALLEL = "Parallel"
     BRANCH = "ParallelBranch"
     PATCH = "Patched"
+    FAILURE = "HeldFailure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,14 +156,17 @@ class SyncBatch:
 
     def _call(self, scope: Scope, index: int) -> Any:
         unit = Unit()
-        value = self._body(scope, unit, index)
+        try:
+            value = self._body(scope, unit, index)
+        except Exception as error:
+            self._run.check_unwound(unit, error)
+            raise
         if inspect.isawaitable(value):
             raise UsageError(
                 f"branch {self._spec.branches[index].name!r} is async; the branches of a sync "
                 "handler are plain functions (their steps may be async)"
             )
-        if unit.suspension is not None:
-            raise self._run.journal.fail(unit.swallowed())
+        self._run.check_unwound(unit)
         scope.finish()
         return value
 

@@ -46,11 +46,12 @@ class Unit:
         self.where = call_site()
         return self.suspension
 
-    def swallowed(self) -> UsageError:
-        """Return the error for a handler that caught its suspension."""
+    def swallowed(self, error: BaseException | None = None) -> UsageError:
+        """Return the error for a handler that caught its suspension, or made it another error."""
+        became = f" (it became {type(error).__name__}: {error})" if error is not None else ""
         return UsageError(
             f"the handler waits{self.where}, and the exception that suspends it was swallowed by "
-            "an `except BaseException` or a bare `except`; catch Exception, or re-raise"
+            f"an `except BaseException` or a bare `except`{became}; catch Exception, or re-raise"
         )
 
 
@@ -67,6 +68,7 @@ class SyncRun(Run):
         self._quiet: Ticket | None = None
         self.dropping = False
         self.closed = False
+        self.refused = False
         self._guarded: list[Scope] = []
 
     # -- claims -------------------------------------------------------------------------------
@@ -80,14 +82,36 @@ class SyncRun(Run):
                 f"{what!r} was called from a thread that does not run this context; "
                 "use context.map or context.parallel to run things side by side"
             )
-        if self.ended or self.closed or (self.dropping and _dropped(scope)):
+        if self.ended or self.closed:
+            self.refused = scope.closed = True
+        elif self.dropping and _dropped(scope):
             scope.closed = True
+
+    def check_unwound(self, unit: Unit, error: BaseException | None = None) -> None:
+        """Check that no handler goes on, or fails, where it was to be unwound.
+
+        Raises:
+            InvocationEnded: its run takes no more claims, and it caught that.
+            UsageError: it waits, and it caught that.
+        """
+        if self.refused:
+            raise InvocationEnded
+        if unit.suspension is not None:
+            raise self.journal.fail(unit.swallowed(error)) from error
+
+    def check_place(self, what: str) -> None:
+        """Refuse a durable call inside the body of a step.
+
+        Raises:
+            UsageError: naming both.
+        """
+        running = current.get()
+        if running is not None and running.execution_id == self.execution_id:
+            raise misplaced(what, running)
 
     def admit(self, scope: Scope, operation: Operation) -> None:
         """Check that a new operation may run: nothing recorded is left to claim first."""
-        running = current.get()
-        if running is not None and running.execution_id == self.execution_id:
-            raise misplaced(operation.name or operation.id, running)
+        self.check_place(operation.name or operation.id)
         if scope.holds(operation):
             raise self.journal.fail(scope.unexpected(operation))
 

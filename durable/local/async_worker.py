@@ -9,6 +9,7 @@ from ..async_run import AsyncRun, install, run_handler
 from ..clock import Clock
 from ..group_commit import Ticket
 from ..handler import Handler
+from ..hold import hold
 from ..host import Host
 from ..session import Ending
 from .session import LocalSession
@@ -45,7 +46,7 @@ class AsyncWorker:
             self._worker.active[session.run] = run
             if self._worker.closing:
                 run.stopped = True
-            ending = await run_handler(run, handler)
+            ending = hold(run, handler, await run_handler(run, handler))
             await self._end(run, session, ending)
         except BaseException as error:
             self._worker.failed(session, error)

@@ -127,12 +127,17 @@ class LocalSession:
 
     def _due(self) -> list[Event]:
         now = self.service.clock.now()
-        ended = []
+        ended, retries = [], []
         while (due := self.next_due()) is not None and due <= now:
             _, id = heappop(self._timers)
             event = timer_event(self.operations[id], now)
             if event is not None:
                 ended.append(event)
+            else:
+                retries.append((due, id))
+        # Due until the handler starts it: should it suspend instead, it is invoked again at once.
+        for timer in retries:
+            heappush(self._timers, timer)
         return ended
 
 

@@ -19,6 +19,7 @@ from ..errors import (
     UsageError,
 )
 from ..events import Event, EventKind
+from ..hold import held_by
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from . import rows
 from .callback_ids import parse_callback_id
@@ -114,18 +115,18 @@ class Verbs:
 
         def work(c: sqlite3.Connection) -> None:
             record = self._service.record(c, id)
+            operations = self._service.operations(c, record.run)
+            if record.status == "RUNNING" and (held := held_by(operations)) is not None:
+                self._release_failure(c, record, operations, held, names)
+                return
             if record.status == "RUNNING" and not names:
                 return
             if record.status not in ("FAILED", "TIMED_OUT"):
                 raise ExecutionConflictError(
                     f"the execution {id!r} is {record.status}; only a failed one is resumed"
                 )
-            operations = self._service.operations(c, record.run)
-            reopened = reopened_by(operations, _ending_source(c, record.run))
-            reopened |= _named(operations, names)
-            now = self._service.clock.now()
-            event = Event(_K.EXECUTION_RESUMED, now, reopened=tuple(reopened))
-            deadline = max(record.deadline, now + record.deadline - record.created)
+            event = self._resumed(operations, _ending_source(c, record.run), names)
+            deadline = max(record.deadline, event.at + record.deadline - record.created)
             c.execute(
                 "UPDATE executions SET status = 'RUNNING', ended = NULL, stalls = 0, deadline = ?"
                 " WHERE run = ?",
@@ -165,9 +166,34 @@ class Verbs:
     def _complete(
         self, c: sqlite3.Connection, record: Record, operation: Operation, text: str | None
     ) -> None:
+        if operation.subtype == SubType.FAILURE:
+            operations = self._service.operations(c, record.run)
+            self._release_failure(c, record, operations, operation, ())
+            return
         event = self._event(_K.CALLBACK_SUCCEEDED, operation)
         event.payload = text
         self._service.append(c, record.run, [event])
+
+    def _release_failure(
+        self,
+        c: sqlite3.Connection,
+        record: Record,
+        operations: dict[str, Operation],
+        held: Operation,
+        names: Sequence[str],
+    ) -> None:
+        """Resume a run whose failure is held open by a callback."""
+        data = held.error.data if held.error is not None else None
+        resumed = self._resumed(operations, data.removeprefix("perdure:") if data else None, names)
+        released = self._event(_K.CALLBACK_SUCCEEDED, held)
+        self._service.append(c, record.run, [released, resumed])
+
+    def _resumed(
+        self, operations: dict[str, Operation], source: str | None, names: Sequence[str]
+    ) -> Event:
+        reopened = reopened_by(operations, source) | _named(operations, names)
+        now = self._service.clock.now()
+        return Event(_K.EXECUTION_RESUMED, now, reopened=tuple(reopened))
 
     def _event(self, kind: EventKind, operation: Operation) -> Event:
         return Event(
