@@ -10,7 +10,7 @@ import random as _random
 import uuid as _uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .async_batch import AsyncBatch
@@ -47,7 +47,11 @@ class AsyncContext:
     def __init__(self, run: AsyncRun, scope: Scope) -> None:
         self._run = run
         self._scope = scope
-        self.logger = ScopeLogger(scope, run.execution_id)
+
+    @cached_property
+    def logger(self) -> ScopeLogger:
+        """A logger that is silent while replaying; `logger.replay = True` shows that, too."""
+        return ScopeLogger(self._scope, self._run.execution_id)
 
     @property
     def execution_id(self) -> str:
@@ -348,7 +352,7 @@ class AsyncContext:
         self, operation: Operation, spec: StepSpec, body: Callable[[], Any], digest: str | None
     ) -> Any:
         try:
-            if operation.status is _S.UNRECORDED:
+            if self._scope.holds(operation):
                 await self._run.admit(self._scope, operation)
             return await self._run.step(self._scope, operation, spec, body, digest)
         finally:

@@ -10,7 +10,7 @@ import random as _random
 import uuid as _uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
@@ -50,7 +50,11 @@ class Context:
         self._run = run
         self._scope = scope
         self._unit = unit
-        self.logger = ScopeLogger(scope, run.execution_id)
+
+    @cached_property
+    def logger(self) -> ScopeLogger:
+        """A logger that is silent while replaying; `logger.replay = True` shows that, too."""
+        return ScopeLogger(self._scope, self._run.execution_id)
 
     @property
     def execution_id(self) -> str:

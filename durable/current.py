@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from .errors import UsageError
 
@@ -17,14 +18,21 @@ class CurrentStep:
         name: the step's name.
         attempt: the number of this attempt, from 1.
         execution_id: the id of the run.
-        idempotency_key: the same for this step over all attempts and invocations, and no other's:
-            hand it to an outside API that can refuse to do a thing twice.
+
+    Hand `idempotency_key` to an outside API that can refuse to do a thing twice.
     """
 
     name: str
     attempt: int
     execution_id: str
-    idempotency_key: str
+    _seed: str
+    _operation: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is this step's alone, the same over all attempts and invocations."""
+        key = f"{self._seed}\0{self._operation}".encode()
+        return blake2b(key, digest_size=16).hexdigest()
 
     @property
     def logger(self) -> logging.Logger:

@@ -57,6 +57,14 @@ class Journal:
         self.outbox.add(event)
         return operation
 
+    def start_step(self, operation: Operation, at: int, digest: str | None) -> None:
+        """Note that an attempt of a STEP begins; an event is made of it only if it outlasts this."""
+        operation.status = OperationStatus.STARTED
+        operation.due = operation.ended = operation.error = None
+        if operation.started == 0:
+            operation.started = at
+        self.outbox.add_start(operation, at, digest)
+
     def absorb(self, events: Iterable[Event]) -> list[Operation]:
         """Fold what others wrote (callbacks, timers); return the operations that changed."""
         changed = [fold(self.operations, event) for event in events]
@@ -75,41 +83,72 @@ class Outbox:
     An end that finds its own start still here absorbs it: one row, one write.
     """
 
-    __slots__ = ("_events", "_guard", "_starts")
+    __slots__ = ("_entries", "_guard", "_starts")
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._events: dict[int, Event] = {}
+        self._entries: dict[int, Event | _Start] = {}
         self._starts: dict[str, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._events)
+        return bool(self._entries)
 
     def add(self, event: Event) -> None:
         """Queue an event."""
         with self._guard:
             position = self._starts.pop(event.id, None)
             if position is not None and self._merges(event, position):
-                start = self._events.pop(position)
+                start = self._entries.pop(position)
                 event.started = start.at
                 event.digest = start.digest
-            elif event.kind is EventKind.STEP_STARTED or event.kind is EventKind.CONTEXT_STARTED:
+            elif event.kind is EventKind.CONTEXT_STARTED:
                 self._starts[event.id] = id(event)
-            self._events[id(event)] = event
+            self._entries[id(event)] = event
+
+    def add_start(self, operation: Operation, at: int, digest: str | None) -> None:
+        """Queue the start of a STEP."""
+        start = _Start(operation, at, digest)
+        with self._guard:
+            self._starts[operation.id] = id(start)
+            self._entries[id(start)] = start
 
     def take(self) -> list[Event]:
         """Return all that is queued, and forget it."""
         with self._guard:
-            events = list(self._events.values())
-            self._events.clear()
+            entries = list(self._entries.values())
+            self._entries.clear()
             self._starts.clear()
-            return events
+        return [each.event() if isinstance(each, _Start) else each for each in entries]
 
     def _merges(self, event: Event, position: int) -> bool:
         if event.kind in (EventKind.STEP_SUCCEEDED, EventKind.STEP_FAILED, EventKind.STEP_RETRIED):
             return True
         # The start of a context stays ahead of what was recorded inside it.
-        return next(reversed(self._events)) == position
+        return next(reversed(self._entries)) == position
+
+
+class _Start:
+    """The start of a step whose end has not come yet."""
+
+    __slots__ = ("at", "digest", "operation")
+
+    def __init__(self, operation: Operation, at: int, digest: str | None) -> None:
+        self.operation = operation
+        self.at = at
+        self.digest = digest
+
+    def event(self) -> Event:
+        """Return the event it is, once it is written by itself."""
+        operation = self.operation
+        return Event(
+            EventKind.STEP_STARTED,
+            self.at,
+            operation.id,
+            operation.parent,
+            operation.name,
+            operation.subtype,
+            digest=self.digest,
+        )
 
 
 class Scope:

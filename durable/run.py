@@ -7,9 +7,8 @@ carries it out, and hands back what came of it; the run turns that into events.
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from hashlib import blake2b
 from typing import Any, Literal, NoReturn
 
 from .clock import Clock
@@ -103,12 +102,19 @@ class Run:
 
     def start_step(self, operation: Operation, digest: str | None = None) -> None:
         """Record that an attempt of a STEP begins."""
-        self._record(operation, EventKind.STEP_STARTED, digest=digest)
+        self._adopt(operation, EventKind.STEP_STARTED)
+        self.journal.start_step(operation, self.clock.now(), digest)
 
     def current_step(self, operation: Operation) -> CurrentStep:
         """Return what the body of the running attempt may know."""
-        key = blake2b(f"{self.session.seed}\0{operation.id}".encode(), digest_size=16).hexdigest()
-        return CurrentStep(operation.name or "", operation.attempt + 1, self.execution_id, key)
+        session = self.session
+        return CurrentStep(
+            operation.name or "",
+            operation.attempt + 1,
+            session.execution_id,
+            session.seed,
+            operation.id,
+        )
 
     def step_returned(self, operation: Operation, spec: StepSpec, value: Any) -> Any:
         """Record what a STEP's body returned; return the copy that the handler gets."""
@@ -126,7 +132,13 @@ class Run:
         """Record that a STEP's attempt failed: for good, or with another attempt to come."""
         attempt = operation.attempt + 1
         kept = error_object(error)
-        if spec.policy.retries(error, attempt):
+        try:
+            again = spec.policy.retries(error, attempt)
+        except Exception as broken:
+            again = False
+            words = f"{kept.message} (and retry_on raised {type(broken).__name__}: {broken})"
+            kept = replace(kept, message=words)
+        if again:
             delay = spec.policy.delay(attempt)
             self._record(
                 operation, EventKind.STEP_RETRIED, error=kept, attempt=attempt, delay=delay
@@ -398,26 +410,30 @@ class Run:
         raise BatchError(operation.name, error, operation.id, result)
 
     def _record(self, operation: Operation, kind: EventKind, **fields: Any) -> None:
+        self._adopt(operation, kind)
+        self.journal.record(
+            Event(
+                kind,
+                self.clock.now(),
+                operation.id,
+                operation.parent,
+                operation.name,
+                operation.subtype,
+                **fields,
+            )
+        )
+
+    def _adopt(self, operation: Operation, kind: EventKind) -> None:
         if self.session.replay_only:
             what = f"{kind.value} of {_words(operation)}"
             raise self.journal.fail(
                 NonDeterminismError(f"the handler does something its journal does not hold: {what}")
             )
-        event = Event(
-            kind,
-            self.clock.now(),
-            operation.id,
-            operation.parent,
-            operation.name,
-            operation.subtype,
-            **fields,
-        )
         if operation.status is _S.UNRECORDED and operation.id not in self.journal.operations:
             # The claim's own object becomes the recorded state, so whoever holds it sees it move.
             operation.status = _S.STARTED
             operation.started = 0
             self.journal.adopt(operation)
-        self.journal.record(event)
 
 
 class _Where:
