@@ -37,6 +37,7 @@ class Host:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
         self.pulse = Pulse()
+        self.loop_pulse = LoopPulse(self)
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._delivering = False
 
@@ -179,6 +180,27 @@ class Pulse:
             idle = [run for run in armed if not run.write_starts()]
             with self._condition:
                 self._armed.difference_update(idle)
+
+
+class LoopPulse:
+    """The pulse of the runs on the loop: one timer for all of them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._runs: set[Any] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, run: Any) -> None:
+        """Call `run.write_starts` once, at the next beat."""
+        self._runs.add(run)
+        if self._timer is None:
+            self._timer = self._host.loop.call_later(PULSE, self._beat)
+
+    def _beat(self) -> None:
+        self._timer = None
+        runs, self._runs = self._runs, set()
+        for run in runs:
+            run.write_starts()
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -28,7 +28,7 @@ _NO_PROGRESS = frozenset({_K.STEP_STARTED, _K.CONTEXT_STARTED, _K.INVOCATION_COM
 _HELD = (
     "SELECT run, lease_token, status, stalls, lease_until,"
     " (SELECT max(seq) FROM events WHERE events.run = executions.run) FROM executions"
-    " WHERE run IN "
+    " WHERE +lease_owner IS NOT NULL AND run IN "
 )
 _HELD_CHUNK = 64
 
@@ -157,8 +157,8 @@ def write_together(connection: sqlite3.Connection, tickets: Sequence[Ticket]) ->
         state = held.get(session.run)
         if state is None or state.token != session.token:
             ticket.error = LeaseLostError(
-                f"the run {session.execution_id!r} was taken over by another process; what this "
-                "one did since is not recorded"
+                f"the run {session.execution_id!r} was given up, or taken over by another process; "
+                "what this one did since is not recorded"
             )
         else:
             ticket.result = ticket.work.place(group, state)

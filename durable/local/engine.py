@@ -142,6 +142,8 @@ class LocalEngine:
             if known is not None and known is not handler:
                 raise UsageError(f"two handlers are named {handler.name!r}; give one another name=")
             self._worker.handlers[handler.name] = handler
+            if known is None:
+                self._worker.poke()  # its runs may have waited for it
 
     def serve(self) -> None:
         """Invoke the registered handlers from now on, whenever their runs are due."""
