@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from perdure.durable.operations import Operation
+from perdure.durable.operations import ErrorObject, Operation, SubType
 
 from .words import from_ms, length, moment, parsed, safe, until
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 _CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
+_HELD = "perdure:failed"
 _WAITS = {
     "event": "event",
     "callback": "callback",
@@ -42,7 +43,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is known of a run; `input` and `result` are data as the journal keeps it."""
+    """What is known of a run; `input` and `result` are data as the journal keeps it.
+
+    A run whose failure is held open (`hold_on_failure`) has that failure, and is running.
+    """
 
     info: ExecutionInfo
     operations: dict[str, Operation]
@@ -99,13 +103,14 @@ def account_of(engine: LocalEngine, id: str) -> Account:
         closing = next(ends, {})
     details: Mapping[str, Any] = closing.get(f"{closing.get('EventType')}Details", {})
     error = details.get("Error", {}).get("Payload")
+    failure = _held(operations) if error is None else _failure(error, operations)
     return Account(
         info,
         operations,
         execution.waiting_for(),
         parsed(history[0]["ExecutionStartedDetails"]["Input"].get("Payload")),
         parsed(details.get("Result", {}).get("Payload")),
-        None if error is None else _failure(error, operations),
+        failure,
     )
 
 
@@ -123,6 +128,8 @@ def seconds_of(info: ExecutionInfo) -> float:
 
 def wait_words(wait: Wait) -> str:
     """Return what a run waits for in words."""
+    if wait.path.startswith(_HELD):
+        return "its failure to be mended: resume it"
     what = f"{_WAITS.get(wait.kind, wait.kind)} {safe(wait.path)!r}"
     if wait.due is None:
         return what
@@ -162,15 +169,25 @@ def _iso(when: datetime | None) -> str | None:
 
 
 def _failure(error: Mapping[str, Any], operations: Mapping[str, Operation]) -> Failure:
-    message, kind = str(error.get("ErrorMessage", "")), error.get("ErrorType")
-    found = _origin(str(error.get("ErrorData") or ""), operations)
-    if found is None or found[1].error is None:
-        return Failure(kind, message, tuple(error.get("StackTrace", ())))
-    path, operation = found
-    assert operation.error is not None
-    trace = operation.error.trace or tuple(error.get("StackTrace", ()))
-    own = operation.error
-    return Failure(own.type, own.message, trace, path, operation.attempt)
+    message, trace = str(error.get("ErrorMessage", "")), tuple(error.get("StackTrace", ()))
+    ended = ErrorObject(message, error.get("ErrorType"), error.get("ErrorData"), trace)
+    return _told(ended, operations)
+
+
+def _held(operations: Mapping[str, Operation]) -> Failure | None:
+    for each in operations.values():
+        if each.subtype == SubType.FAILURE and not each.closed and each.error is not None:
+            return _told(each.error, operations)
+    return None
+
+
+def _told(error: ErrorObject, operations: Mapping[str, Operation]) -> Failure:
+    """Return a failure in the words of the operation that it came from, if it came from one."""
+    path, operation = _origin(error.data or "", operations) or (None, None)
+    own = operation.error if operation is not None else None
+    if operation is None or own is None:
+        return Failure(error.type, error.message, error.trace)
+    return Failure(own.type, own.message, own.trace or error.trace, path, operation.attempt)
 
 
 def _origin(data: str, operations: Mapping[str, Operation]) -> tuple[str, Operation] | None:

@@ -16,7 +16,7 @@ from perdure.durable.errors import ExecutionError, ExecutionNotFoundError, Seria
 
 from .live import View
 from .stopping import Stop
-from .tree import Moment, Row, news, rows_of
+from .tree import Moment, Row, is_shown, news, rows_of
 
 if TYPE_CHECKING:
     from perdure.durable import Execution, ExecutionInfo, LocalEngine
@@ -55,7 +55,8 @@ def before(engine: LocalEngine, id: str | None) -> Before:
     try:
         if id is None:
             return Before(began, None, frozenset())
-        closed = (each.id for each in engine.operations(id).values() if each.closed)
+        operations = engine.operations(id).values()
+        closed = (each.id for each in operations if each.closed and is_shown(each))
         return Before(began, engine.info(id), frozenset(closed))
     except ExecutionNotFoundError:
         return Before(began, None, frozenset())

@@ -143,16 +143,16 @@ def _show(console: Console, account: Account, place: Place) -> None:
     match info.status:
         case "SUCCEEDED":
             say(console, shown(account.result))
+        case _ if account.failure is not None:
+            report.ended_badly(console, account, place)
         case "RUNNING" if info.active:
             say(console, "a process runs it; if that was killed, go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")
         case "RUNNING" if account.waits:
             report.suspended(console, account, place, None)
-        case "RUNNING":
+        case _:
             say(console, "nothing runs it; go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")
-        case _:
-            report.ended_badly(console, account, place)
 
 
 def _history_row(event: dict[str, Any]) -> list[Text]:

@@ -12,7 +12,7 @@ from .drive import Before
 from .place import Place, near
 from .screen import columns, say
 from .traces import recorded_lines
-from .tree import Row, State
+from .tree import Row, State, is_shown
 from .words import length, one_error, shown
 
 _RESUMABLE = ("FAILED", "TIMED_OUT")
@@ -29,13 +29,12 @@ def begin(console: Console, id: str, handler: str, was: Before) -> None:
 
 def leave(console: Console, account: Account, was: Before, place: Place, target: str) -> None:
     """Say what the run came to, and how to go on if it did not come to an end."""
-    match account.info.status:
-        case "SUCCEEDED":
-            _done(console, account, was)
-        case "RUNNING":
-            suspended(console, account, place, target)
-        case _:
-            ended_badly(console, account, place)
+    if account.info.status == "SUCCEEDED":
+        _done(console, account, was)
+    elif account.failure is not None:
+        ended_badly(console, account, place)
+    else:
+        suspended(console, account, place, target)
 
 
 def ended_before(console: Console, account: Account, place: Place) -> None:
@@ -66,11 +65,12 @@ def ended_badly(console: Console, account: Account, place: Place) -> None:
     where = f" at {failure.path}" if failure is not None and failure.path else ""
     if failure is not None and failure.attempts > 1:
         where += f", after {failure.attempts} attempts"
-    say(console, f"{account.status}{where}: {said}", "red")
+    held = account.info.status == "RUNNING"
+    say(console, f"{'failed' if held else account.status}{where}: {said}", "red")
     if failure is not None:
         for line in recorded_lines(failure.trace):
             say(console, f"  {line}", "dim")
-    if account.info.status in _RESUMABLE:
+    if held or account.info.status in _RESUMABLE:
         say(console, "what is recorded stays; mend the cause, then")
         _commands(console, [(place.command("resume", account.info.id), "goes on from there")])
 
@@ -99,7 +99,7 @@ def in_flight(rows: Sequence[Row]) -> list[Row]:
 
 
 def _done(console: Console, account: Account, was: Before) -> None:
-    steps = [each for each in account.operations.values() if each.closed]
+    steps = [each for each in account.operations.values() if each.closed and is_shown(each)]
     ran = sum(each.id not in was.recorded for each in steps)
     replayed = f", {len(steps) - ran:,} replayed" if len(steps) > ran else ""
     took = account.seconds() - max(0.0, was.began / 1000 - account.info.created.timestamp())

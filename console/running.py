@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from perdure.durable import Execution, ExecutionInfo, LocalEngine
 
 DONE, FAILED = 0, 1
+_TOOK_UP = (
+    "letting steps of other runs, which this process took up meanwhile, end and be recorded; "
+    "Ctrl-C leaves at once"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ def run(target: str, event: Any, id: str | None, how: Following) -> int:
             _greet(id, handler.name, was, how)
             return _follow(engine, begin, was, how, target)
         finally:
-            engine.close()
+            _close(engine, how)
 
 
 def resume(id: str, reopen: list[str], file: str | None, how: Following) -> int:
@@ -83,7 +88,7 @@ def resume(id: str, reopen: list[str], file: str | None, how: Following) -> int:
             _greet(id, info.handler, was, how)
             return _follow(engine, lambda: _served(engine, execution), was, how, loaded.where)
         finally:
-            engine.close()
+            _close(engine, how)
 
 
 def _follow(
@@ -104,6 +109,7 @@ def _follow(
         view.close()
     if left is Left.STOPPED:
         return _stop(engine, execution.id, view.rows, stop, how)
+    stop.leave_next()
     account = account_of(engine, execution.id)
     if how.json:
         _print_json(account)
@@ -115,7 +121,7 @@ def _follow(
 def _stop(engine: LocalEngine, id: str, rows: Sequence[Row], stop: Stop, how: Following) -> int:
     console = how.console()
     report.stopping(console, id, rows, how.place)
-    engine.close()
+    engine.close()  # a second Ctrl-C leaves from here
     flying = {row.path for row in report.in_flight(rows)}
     looking = how.place.open()
     try:
@@ -128,6 +134,17 @@ def _stop(engine: LocalEngine, id: str, rows: Sequence[Row], stop: Stop, how: Fo
     return stop.exit_code
 
 
+def _close(engine: LocalEngine, how: Following) -> None:
+    """Close the engine; where that takes long, say what it waits for."""
+    note = threading.Timer(1.0, say, (how.console(), _TOOK_UP, "dim"))
+    note.daemon = True
+    note.start()
+    try:
+        engine.close()
+    finally:
+        note.cancel()
+
+
 def _ended_before(account: Account, how: Following) -> int:
     if how.json:
         _print_json(account)
@@ -138,7 +155,7 @@ def _ended_before(account: Account, how: Following) -> int:
 
 
 def _exit_code(account: Account) -> int:
-    return DONE if account.info.status in ("SUCCEEDED", "RUNNING") else FAILED
+    return DONE if account.failure is None else FAILED
 
 
 def _new_id() -> str:

@@ -25,11 +25,16 @@ class Stop:
     def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
         self.signal = 0
         self._wake = wake
+        self._leaving = False
 
     def install(self) -> None:
         """Take the signals over from now on."""
         signal.signal(signal.SIGINT, self._asked)
         signal.signal(signal.SIGTERM, self._asked)
+
+    def leave_next(self) -> None:
+        """Leave at the next signal, as there is nothing left to stop for."""
+        self._leaving = True
 
     @property
     def exit_code(self) -> int:
@@ -37,8 +42,9 @@ class Stop:
         return 128 + self.signal
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        if self._leaving:
             _leave(128 + number)
+        self._leaving = True
         self.signal = number
         self._wake()
 

@@ -1,7 +1,8 @@
 """A run's operations as rows of a tree, and how many of them fit on a screen. No I/O, no clock.
 
 A row says what an operation is doing in the words a person would use; what was recorded before the
-command began is `replayed`. Markers that no person asked for (`Now`, `Patched`) have no row.
+command began is `replayed`. Markers that no person asked for have no row: `Now`, `Patched`, and
+the callback that holds a failure open.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from perdure.durable.operations import Operation, OperationStatus, OperationType
 from .words import from_ms, one_error, until
 
 _S = OperationStatus
-_HIDDEN = (SubType.NOW, SubType.PATCH)
+_HIDDEN = (SubType.NOW, SubType.PATCH, SubType.FAILURE)
 _BATCHES = (SubType.MAP, SubType.PARALLEL)
 
 
@@ -84,12 +85,17 @@ class Moment:
     active: bool = True
 
 
+def is_shown(operation: Operation) -> bool:
+    """Return whether an operation has a row, and counts as one for a person."""
+    return operation.subtype not in _HIDDEN
+
+
 def rows_of(operations: Mapping[str, Operation], at: Moment) -> list[Row]:
     """Return the rows of a run's operations, by path, in the order of their first events."""
     children: dict[str | None, list[tuple[str, Operation]]] = {}
     known = {operation.id for operation in operations.values()}
     for path, operation in operations.items():
-        if operation.subtype not in _HIDDEN:
+        if is_shown(operation):
             parent = operation.parent if operation.parent in known else None
             children.setdefault(parent, []).append((path, operation))
     return _inside(children, None, "", 0, at)

@@ -80,7 +80,7 @@ class Codec:
         self._classes = Classes(module, allow)
 
     def encode(
-        self, value: Any, *, where: str, returns: Any = None, serdes: Serdes | None = None
+        self, value: Any, *, where: object, returns: Any = None, serdes: Serdes | None = None
     ) -> str:
         """Return the text that keeps `value`, or raise a `SerializationError`."""
         if serdes is not None:
@@ -88,7 +88,7 @@ class Codec:
         return self._record(value, where, returns)[0]
 
     def decode(
-        self, text: str, *, where: str, returns: Any = None, serdes: Serdes | None = None
+        self, text: str, *, where: object, returns: Any = None, serdes: Serdes | None = None
     ) -> Any:
         """Return the value kept as `text`; a `SerializationError` says what no longer fits."""
         if serdes is not None:
@@ -100,7 +100,7 @@ class Codec:
             raise _unreadable(text, where, error) from error
 
     def roundtrip(
-        self, value: Any, *, where: str, returns: Any = None, serdes: Serdes | None = None
+        self, value: Any, *, where: object, returns: Any = None, serdes: Serdes | None = None
     ) -> tuple[str, Any]:
         """Return the text that keeps `value`, and the copy of it that replay will give."""
         if serdes is not None:
@@ -112,7 +112,7 @@ class Codec:
             copy = value if plain else self.decode(text, where=where, returns=returns)
         return text, copy
 
-    def _record(self, value: Any, where: str, returns: Any) -> tuple[str, Any]:
+    def _record(self, value: Any, where: object, returns: Any) -> tuple[str, Any]:
         """Return the text, and the copy where reading it was the only way to know that it holds."""
         text = _plain_text(value)
         if text is not None:
@@ -132,7 +132,7 @@ class Codec:
             )
             raise SerializationError(message) from error
 
-    def _reader(self, where: str, returns: Any, misfit: str) -> _Reader:
+    def _reader(self, where: object, returns: Any, misfit: str) -> _Reader:
         return _Reader(where, partial(self._classes.find, returns=returns), misfit)
 
 
@@ -185,7 +185,7 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind in _SCALARS
 
 
-def _place(where: str, path: Sequence[_Step]) -> str:
+def _place(where: object, path: Sequence[_Step]) -> str:
     steps = [_step(form, key) for form, key in path]
     if len(steps) > 12:
         steps[8:-2] = ["..."]
@@ -202,7 +202,7 @@ def _step(form: str, key: Any) -> str:
 class _Writer:
     """Turns a value into the tree of plain JSON that stands for it."""
 
-    def __init__(self, where: str, reference: Callable[[Any], str]) -> None:
+    def __init__(self, where: object, reference: Callable[[Any], str]) -> None:
         self._reference = cache(reference)
         self._where = where
         self._path: list[_Step] = []
@@ -301,7 +301,7 @@ _CONTAINERS: dict[type, Callable[[_Writer, Any], Any]] = {
 class _Reader:
     """Turns a parsed tree back into its value; `misfit` words the error for an instance."""
 
-    def __init__(self, where: str, find: Callable[[Any], type], misfit: str) -> None:
+    def __init__(self, where: object, find: Callable[[Any], type], misfit: str) -> None:
         self._find = cache(find)
         self._where = where
         self._path: list[_Step] = []
@@ -380,14 +380,14 @@ def _compare_hidden(place: str, value: Any, copy: Any) -> None:
         raise SerializationError(_LOSSY.format(place=place, what=what, why=why))
 
 
-def _unreadable(text: str, where: str, error: Exception) -> SerializationError:
+def _unreadable(text: str, where: object, error: Exception) -> SerializationError:
     return SerializationError(
         f"{where}: the recorded text cannot be read as JSON ({words(error)}): {str(text)[:80]!r}. "
         "It is damaged, or was written with a serdes= that is not given any more"
     )
 
 
-def _dump(serdes: Serdes, value: Any, where: str) -> str:
+def _dump(serdes: Serdes, value: Any, where: object) -> str:
     who = f"{where}: {type_name(type(serdes))}.dumps"
     try:
         text = serdes.dumps(value)
@@ -400,7 +400,7 @@ def _dump(serdes: Serdes, value: Any, where: str) -> str:
     return text
 
 
-def _load(serdes: Serdes, text: str, where: str) -> Any:
+def _load(serdes: Serdes, text: str, where: object) -> Any:
     try:
         return serdes.loads(text)
     except Exception as error:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .completion import BatchResult
     from collections.abc import Sequence
 
+    from .completion import BatchResult
     from .operations import ErrorObject, Operation
 
 

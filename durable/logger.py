@@ -24,7 +24,7 @@ class ScopeLogger(logging.LoggerAdapter[logging.Logger]):
         self._scope = scope
         self._execution_id = execution_id
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+    def isEnabledFor(self, level: int) -> bool:
         """Return whether a message of this level is shown now."""
         if self._scope.replaying() and not self.replay:
             return False

@@ -22,7 +22,7 @@ def check_name(name: object, what: str) -> str:
         UsageError: naming what is wrong with it.
     """
     if name in _checked:
-        return name  # type: ignore[return-value]
+        return name
     if not isinstance(name, str):
         raise UsageError(f"the name of a {what} is a str, not {type(name).__name__}")
     if not 1 <= len(name) <= 256:

@@ -10,9 +10,9 @@ import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
 from .codec import Codec
@@ -275,7 +275,7 @@ class SyncRun(Run):
         try:
             value = body()
             if inspect.isawaitable(value):
-                value = self.host.run_async(cast("Coroutine[Any, Any, Any]", as_coroutine(value)))
+                value = self.host.run_async(as_coroutine(value))
             return value
         finally:
             current.reset(token)

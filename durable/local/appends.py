@@ -165,9 +165,7 @@ def write_together(connection: sqlite3.Connection, tickets: Sequence[Ticket]) ->
     rows.insert_rows(connection, group.rows)
     if group.moving:
         marks = ",".join("?" * len(group.moving))
-        connection.execute(
-            f"UPDATE executions SET stalls = 0 WHERE run IN ({marks})", group.moving
-        )
+        connection.execute(f"UPDATE executions SET stalls = 0 WHERE run IN ({marks})", group.moving)
     for follow in group.after:
         follow()
     if group.releases:
@@ -193,9 +191,7 @@ def _held(connection: sqlite3.Connection, runs: Sequence[int]) -> dict[int, Held
     return held
 
 
-def completed(
-    now: int, since: int | None, token: int, error: ErrorObject | None = None
-) -> Event:
+def completed(now: int, since: int | None, token: int, error: ErrorObject | None = None) -> Event:
     """Return the event that ends an invocation."""
     return Event(_K.INVOCATION_COMPLETED, now, started=since or now, error=error, token=token)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 import secrets
 import time
@@ -162,7 +163,9 @@ class LocalEngine:
 
     # -- runs -----------------------------------------------------------------------------------
 
-    def start(self, handler: Handler[Any] | str, event: Any = None, id: str | None = None) -> Execution:
+    def start(
+        self, handler: Handler[Any] | str, event: Any = None, id: str | None = None
+    ) -> Execution:
         """Start a run, durably, and return its handle.
 
         Args:
@@ -302,7 +305,7 @@ class LocalEngine:
 
     # -- looking ------------------------------------------------------------------------------------
 
-    def history(self, id: str) -> list[HistoryEvent]:
+    def history(self, id: str) -> builtins.list[HistoryEvent]:
         """Return a run's events in the shape of AWS's `GetDurableExecutionHistory`."""
         with self._store.read() as connection:
             return history(connection, self._service.record(connection, id))
@@ -334,7 +337,7 @@ class LocalEngine:
         """Refuse all writes after so many more, for tests of what a crash leaves."""
         self._store.kill_after(writes, error)
 
-    def waiting_for(self, id: str) -> list[Wait]:
+    def waiting_for(self, id: str) -> builtins.list[Wait]:
         """Return what a run waits for."""
         record, operations = self._operations(id)
         return waits_of(operations, record.run) if record.status == "RUNNING" else []
@@ -442,7 +445,8 @@ class LocalEngine:
     def _raise_suspended(self, record: Record) -> NoReturn:
         waits = self.waiting_for(record.id)
         lines = [
-            f"{wait.kind} {wait.path!r}" + (f" until {wait.due:%Y-%m-%d %H:%M} UTC" if wait.due else "")
+            f"{wait.kind} {wait.path!r}"
+            + (f" until {wait.due:%Y-%m-%d %H:%M} UTC" if wait.due else "")
             for wait in waits
         ]
         raise Suspended(
@@ -482,5 +486,3 @@ def _raise_ended(record: Record, error: ErrorObject | None) -> NoReturn:
     kind: type[ExecutionError] = _ENDS[ExecutionStatus(record.status)]
     what = f"{error.type}: {error.message}" if error and error.type else error and error.message
     raise kind(f"the run {record.id!r} {record.status.lower().replace('_', ' ')}: {what}", error)
-
-

@@ -57,9 +57,7 @@ def _expand(run: int, events: Iterable[Event]) -> Iterator[HistoryEvent]:
         yield _entry(event, name, _details(event, run))
 
 
-def _entry(
-    event: Event, name: str, details: dict[str, Any], at: int | None = None
-) -> HistoryEvent:
+def _entry(event: Event, name: str, details: dict[str, Any], at: int | None = None) -> HistoryEvent:
     entry: HistoryEvent = {"EventType": name, "EventTimestamp": moment(at or event.at)}
     named = {"SubType": event.subtype, "Id": event.id, "Name": event.name, "ParentId": event.parent}
     entry |= {key: value for key, value in named.items() if value}

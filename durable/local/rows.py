@@ -38,9 +38,7 @@ def insert(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[
     return seq + len(made)
 
 
-def make(
-    connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]
-) -> list[Row]:
+def make(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]) -> list[Row]:
     """Return the rows of events that follow `seq`, their large payloads stored."""
     made: list[Row] = []
     for event in events:

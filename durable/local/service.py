@@ -274,10 +274,13 @@ class LocalService:
         """Hold on to all leases of this process for another period."""
         until = real_now() + self.lease
         self.store.write(
-            lambda c: c.execute(
-                "UPDATE executions SET lease_until = ? WHERE lease_owner = ?", (until, self.owner)
+            lambda c: (
+                c.execute(
+                    "UPDATE executions SET lease_until = ? WHERE lease_owner = ?",
+                    (until, self.owner),
+                )
+                and None
             )
-            and None
         )
 
     def extend(self, group: Group, run: int, held: Held) -> None:

@@ -299,8 +299,10 @@ def _failed_branches(operations: dict[str, Operation], batch: Operation) -> Iter
 
 
 def _reopenable(operation: Operation) -> bool:
-    return operation.status in _FAILED or operation.type is OperationType.CONTEXT or (
-        operation.type is OperationType.STEP and operation.status is OperationStatus.STARTED
+    return (
+        operation.status in _FAILED
+        or operation.type is OperationType.CONTEXT
+        or (operation.type is OperationType.STEP and operation.status is OperationStatus.STARTED)
     )
 
 
@@ -360,5 +362,3 @@ def _check_open(record: Record, operation: Operation, name: str, now: int) -> No
         raise CallbackClosedError(f"the execution {record.id!r} has ended ({record.status})")
     if operation.due is not None and operation.due <= now:
         raise CallbackClosedError(f"{name!r} of {record.id!r} has timed out")
-
-

@@ -265,5 +265,3 @@ class _Starting:
 
     def close(self) -> None:
         """Do nothing: it looks when it begins."""
-
-

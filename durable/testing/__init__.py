@@ -1,10 +1,10 @@
 """Test pipelines in plain pytest: skip time, kill the engine between two writes, replay a run.
 
-    with Runner(tmp_path / "journal.db", handlers=[handler]) as runner:
-        run = runner.start(handler, {"document_id": "d1"})
-        runner.run_until_idle()
-        assert run.result() == {"status": "complete", "doc_id": "d1"}
-        check_replay(run)
+with Runner(tmp_path / "journal.db", handlers=[handler]) as runner:
+run = runner.start(handler, {"document_id": "d1"})
+runner.run_until_idle()
+assert run.result() == {"status": "complete", "doc_id": "d1"}
+check_replay(run)
 """
 
 from .clock import ManualClock

@@ -22,6 +22,8 @@ def check_crashes(
     """Run a handler once undisturbed, then once for each of its writes, killed right before it.
 
     Args:
+        handler: the handler to run.
+        event: its input.
         drive: what the outside does: called with the runner and the handle to bring the run to its
             end, `runner.run_until_idle()` by default. It may be called again after the restart.
         most: the largest number of crash points tried.
@@ -32,15 +34,20 @@ def check_crashes(
     Raises:
         AssertionError: a crash changed the outcome, or an operation was recorded twice.
     """
-    drive = drive or (lambda runner, run: runner.run_until_idle() and None)
+    drive = drive or _run_until_idle
     with tempfile.TemporaryDirectory() as folder:
         expected = _undisturbed(Path(folder, "undisturbed.db"), handler, event, drive)
         for point in range(most):
             outcome = _killed(Path(folder, f"{point}.db"), handler, event, drive, point)
             if outcome is None:
                 return point
-            assert outcome == expected, f"killed before write {point + 1}: {outcome!r}, {expected!r}"
+            told = f"killed before write {point + 1}: {outcome!r}, not {expected!r}"
+            assert outcome == expected, told
     return most
+
+
+def _run_until_idle(runner: Runner, run: Execution) -> None:
+    runner.run_until_idle()
 
 
 def _undisturbed(path: Path, handler: Handler[Any], event: Any, drive: Drive) -> Any:

@@ -1,4 +1,4 @@
-"""Drives runs until nothing is due, with time at one's command; and kills their engine on demand."""
+"""Drives runs until nothing is due, with time at one's command; kills their engine on demand."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from workloads import WORKLOADS  # noqa: E402
+from workloads import WORKLOADS
 
 
 def main() -> None:

@@ -184,3 +184,11 @@ def perdure(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
     shell.end()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """One folder for the tests of a module that leave it as it is."""
+    shell = Shell(tmp_path_factory.mktemp("shared"))
+    yield shell
+    shell.end()

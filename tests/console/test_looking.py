@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture
-def four(perdure: Any) -> Any:
+@pytest.fixture(scope="module")
+def four(shared: Any) -> Any:
     """A journal with a done, a failed, a waiting and a cancelled run."""
-    perdure("run", "flow.py", "--id", "done")
-    perdure("run", "flow.py:fails", "--id", "failed", code=1)
-    perdure("run", "flow.py:asks", "--id", "waiting")
-    perdure("run", "flow.py:asks", "--id", "cancelled")
-    perdure("cancel", "cancelled", "--reason", "no need")
-    return perdure
+    shared("run", "flow.py", "--id", "done")
+    shared("run", "flow.py:fails", "--id", "failed", code=1)
+    shared("run", "flow.py:asks", "--id", "waiting")
+    shared("run", "flow.py:asks", "--id", "cancelled")
+    shared("cancel", "cancelled", "--reason", "no need")
+    return shared
 
 
 def test_list_has_a_line_for_each_run_newest_first(four: Any) -> None:
@@ -106,6 +106,12 @@ def handler(event, context):
 
 
 def test_looking_makes_no_journal(perdure: Any) -> None:
-    for words in (["list"], ["show", "r1"], ["history", "r1"], ["send", "r1", "a"], ["resume", "r1"]):
+    for words in (
+        ["list"],
+        ["show", "r1"],
+        ["history", "r1"],
+        ["send", "r1", "a"],
+        ["resume", "r1"],
+    ):
         assert "there is no journal" in perdure(*words, code=2).stderr
     assert not perdure.journal.parent.exists()

@@ -142,6 +142,19 @@ def test_run_of_a_failed_run_says_that_it_failed_before(perdure: Any) -> None:
     assert perdure.ran() == ["first", "second"]
 
 
+def test_a_failure_that_is_held_open_is_a_failure_too(perdure: Any) -> None:
+    text = (perdure.folder / "flow.py").read_text()
+    held = "@durable_execution(hold_on_failure=True)\ndef fails"
+    perdure.write("flow.py", text.replace("@durable_execution\ndef fails", held))
+    done = perdure("run", "flow.py:fails", "--id", "r1", code=1)
+    assert "failed at second: ValueError" in done.stdout
+    assert "perdure resume r1" in done.stdout
+    assert "perdure:failed" not in done.stdout
+    assert "its failure to be mended" in perdure("list").stdout
+    perdure.write("fixed", "")
+    assert perdure("resume", "r1").stdout.splitlines()[-1] == '"mended"'
+
+
 # Killed and stopped
 
 

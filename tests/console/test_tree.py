@@ -12,7 +12,9 @@ S, T = OperationStatus, OperationType
 NOW = Moment(now=100_000)
 
 
-def operation(id: str, status: OperationStatus, type: OperationType = T.STEP, **more: Any) -> Operation:
+def operation(
+    id: str, status: OperationStatus, type: OperationType = T.STEP, **more: Any
+) -> Operation:
     return Operation(id, type, status, started=90_000, **{"name": id, "subtype": "Step"} | more)
 
 
@@ -110,7 +112,11 @@ def test_failed_branches_stay_in_sight() -> None:
 
 
 def test_the_insides_of_what_is_replayed_are_no_news() -> None:
-    rows = [row("map", 0, State.REPLAYED), row("map[0]", 1, State.REPLAYED), row("x", 0, State.DONE)]
+    rows = [
+        row("map", 0, State.REPLAYED),
+        row("map[0]", 1, State.REPLAYED),
+        row("x", 0, State.DONE),
+    ]
     assert [each.label for each in news(rows)] == ["map", "x"]
 
 

@@ -34,6 +34,7 @@ from perdure.durable.testing.replay import ReplaySession
 from . import programs
 from .programs import BOOK, Case, Op, async_program, expected_runs, has_gather, sync_program
 
+
 class Seeded(Random):
     """Dice that show how to throw them again."""
 

@@ -56,7 +56,7 @@ async def wait_for_file_async(name: str) -> str:
     return "held"
 
 
-# -- everything a pipeline has ---------------------------------------------------------------------
+# -- everything a pipeline has --------------------------------------------------------------------
 
 
 @durable_execution(name="everything.sync")
@@ -71,7 +71,9 @@ def everything(event: dict[str, int], context: Context) -> dict[str, Any]:
             doubled += inside.step("flaky", flaky, item, retry=AGAIN)
         if index == 2:
             doubled += inside.wait_for_callback("ask", submit, timeout=60)
-        return doubled + sum(inside.map("inner", [1, 2], lambda c, i: c.step("add", work, i + item)))
+        return doubled + sum(
+            inside.map("inner", [1, 2], lambda c, i: c.step("add", work, i + item))
+        )
 
     nested = context.map("nested", [n + i for i in range(4)], branch, max_concurrency=3)
     flat = context.map("flat", range(3), lambda c, i: c.step("square", work, i * n), nesting="flat")
@@ -126,9 +128,7 @@ async def everything_async(event: dict[str, int], context: AsyncContext) -> dict
     )
     approval = await context.wait_for_callback("approval", submit, timeout=60)
     go = await context.wait(60, name="go")
-    once = await context.step(
-        "once", work_async, n, semantics="at_most_once", retry=INTERRUPTED
-    )
+    once = await context.step("once", work_async, n, semantics="at_most_once", retry=INTERRUPTED)
     invoked = await context.invoke("other", "small", {"n": n})
     return {
         "first": first,
@@ -148,7 +148,7 @@ def small(event: dict[str, int], context: Context) -> int:
     return context.step("small", work, event["n"])
 
 
-# -- several processes ------------------------------------------------------------------------------
+# -- several processes ----------------------------------------------------------------------------
 
 
 @durable_execution(name="stages")

@@ -1,4 +1,4 @@
-"""Real worker processes for tests: forked by a small server, killed with SIGKILL, read from outside.
+"""Real worker processes for tests: forked by a small server, killed with SIGKILL, watched.
 
 Run as a script this file is the server: it imports perdure once and forks a worker for each line
 it is sent. Imported, it is the other end. Step bodies append a line to a side file as they begin,
@@ -47,7 +47,9 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
 def note(tag: str = "") -> None:
     """Append a line that says which step's body begins here."""
     step = current_step()
-    line = f"{step.execution_id} {step.idempotency_key} {step.attempt} {os.getpid()} {step.name} {tag}"
+    line = (
+        f"{step.execution_id} {step.idempotency_key} {step.attempt} {os.getpid()} {step.name} {tag}"
+    )
     append(line)
 
 

@@ -44,7 +44,11 @@ def large(letter: str = "x") -> str:
 @durable_execution(name="large")
 def sync_large(event: Any, context: Context) -> list[Any]:
     small = context.step("small", note, "small")
-    return [small, len(context.step("large", large, *event or ())), context.step("last", note, "last")]
+    return [
+        small,
+        len(context.step("large", large, *event or ())),
+        context.step("last", note, "last"),
+    ]
 
 
 @durable_execution(name="large.async")
@@ -198,7 +202,7 @@ def test_a_new_journal_on_a_full_disk_is_a_clear_error(disk: Path) -> None:
         assert engine.start(sync_large).result(timeout=TIMEOUT)[0] == "small"
 
 
-# -- what cannot be written ----------------------------------------------------------------------
+# -- what cannot be written -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("handler", [sync_large, async_large], ids=["sync", "async"])
@@ -250,7 +254,7 @@ def test_a_read_only_folder_is_refused(finished: Path, unprivileged: None) -> No
     os.setresuid(0, 0, 0) if os.getresuid()[2] == 0 else None
     finished.parent.chmod(0o555)
     os.setresuid(NOBODY, NOBODY, 0) if os.getuid() == 0 else None
-    with pytest.raises(JournalError, match="directory .* cannot be written"):
+    with pytest.raises(JournalError, match=r"directory .* cannot be written"):
         LocalEngine(finished, [sync_large])
 
 
@@ -265,7 +269,7 @@ def test_a_read_only_file_system_is_refused(disk: Path) -> None:
     assert path.read_bytes() == before
 
 
-# -- what is no journal, or no longer ----------------------------------------------------------------
+# -- what is no journal, or no longer -------------------------------------------------------------
 
 
 def look(path: Path) -> None:

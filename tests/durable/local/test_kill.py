@@ -17,7 +17,7 @@ KILLS = 4
 
 
 class Outside:
-    """What the world does to the runs of a journal: completes each callback as soon as it is open."""
+    """What the world does to the runs of a journal: it completes each callback that is open."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
