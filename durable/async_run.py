@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("perdure")
 owner: ContextVar[AsyncRun | None] = ContextVar("perdure_owner", default=None)
 Body = Callable[[], Any]
+_REFUSALS = 1_000
 _STILL = 3
 """How often in a row tasks are found still: what a finished one wakes is seen a turn later."""
 
@@ -67,6 +68,7 @@ class AsyncRun(Run):
         self._held: list[tuple[Scope, Operation, ClaimFuture]] = []
         self._checking = False
         self._still = 0
+        self._refused = 0
         self._strange_since: float | None = None
         self._alarm: tuple[int, asyncio.TimerHandle] | None = None
         self._end: asyncio.Future[str] = self.loop.create_future()
@@ -140,7 +142,10 @@ class AsyncRun(Run):
                 return
             for task in left:
                 task.cancel()
-            await asyncio.wait(left, timeout=5)
+            done, _ = await asyncio.wait(left, timeout=5)
+            for task in done:
+                if not task.cancelled():
+                    task.exception()
         self.journal.fail(
             UsageError("a task of the handler does not end when it is cancelled; let it pass")
         )
@@ -150,7 +155,7 @@ class AsyncRun(Run):
     def enter(self, scope: Scope, what: str) -> object:
         """Check that the caller may ask this scope for an operation; return the calling task."""
         if self.returned or self.over or self.stopped or _dropped(scope):
-            raise asyncio.CancelledError(f"perdure: this invocation is over; {what!r} is not begun")
+            raise self._refusal(what)
         running = current.get()
         if running is not None and running.execution_id == self.execution_id:
             raise misplaced(what, running)
@@ -160,6 +165,13 @@ class AsyncRun(Run):
                 "use context.map or context.parallel to run things side by side"
             )
         return task
+
+    def _refusal(self, what: str) -> BaseException:
+        self._refused += 1
+        if self._refused > _REFUSALS:
+            # Somebody catches CancelledError and asks again, for ever.
+            return InvocationEnded()
+        return asyncio.CancelledError(f"perdure: this invocation is over; {what!r} is not begun")
 
     def claimed(self, scope: Scope) -> None:
         """Note that a claim was made: what was held back may be free now."""

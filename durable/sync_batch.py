@@ -162,6 +162,8 @@ class SyncBatch:
             self._run.check_unwound(unit, error)
             raise
         if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
             raise UsageError(
                 f"branch {self._spec.branches[index].name!r} is async; the branches of a sync "
                 "handler are plain functions (their steps may be async)"

@@ -49,7 +49,7 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
 
 def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
     ending = conclude(session, handler, _CLOCK, _HOST)
-    while isinstance(ending, Pending) and session.refreshed():
+    while isinstance(ending, Pending) and (session.refreshed() or ending.again):
         ending = conclude(session, handler, _CLOCK, _HOST)
     if session.revoked:
         return output(Pending())

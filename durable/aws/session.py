@@ -68,6 +68,7 @@ class AwsSession:
         self._overdue: dict[str, int] = {}
         self._delayed: set[str] = set()
         self._news: dict[str, Operation] = {}
+        self._came = False
         for operation in operations:
             self._load(operation)
 
@@ -136,13 +137,16 @@ class AwsSession:
         return self._queue(updates or None, callback)
 
     def refreshed(self) -> bool:
-        """Take over what nobody has heard; return whether a suspended handler could go on.
+        """Take over what nobody has heard; return whether something came during this pass.
 
-        What an answer has told, the service does not invoke the handler again for.
+        What an answer has told, the service does not invoke the handler again for: a handler that
+        suspended while it was told must be run again by this invocation.
         """
-        return not self.revoked and any(
-            operation.closed or operation.status is _S.READY for operation in self._hear_all()
-        )
+        for id, state in list(self._news.items()):
+            if (known := self.operations.get(id)) is not None:
+                hear(known, state)
+        came, self._came = self._came, False
+        return came and not self.revoked
 
     def close(self) -> None:
         """Write nothing more: what comes from threads that were left behind is dropped."""
@@ -245,21 +249,16 @@ class AwsSession:
             if state.type is _T.STEP and state.status is not _S.PENDING:
                 self._delayed.discard(state.id)
             self._look_after(state)
-            if state.type is not _T.EXECUTION:
+            if (known := self.operations.get(state.id)) is not None and is_news(known, state):
                 self._news[state.id] = state
+                self._came = self._came or state.closed or state.status is _S.READY
 
     def _reply(self) -> Reply:
         """Return all news, until the journal shows that somebody took it over."""
         self._news = {
-            id: state
-            for id, state in self._news.items()
-            if (known := self.operations.get(id)) is not None and is_news(known, state)
+            id: state for id, state in self._news.items() if is_news(self.operations[id], state)
         }
         return Reply(operations=tuple(self._news.values()), ended=self.revoked)
-
-    def _hear_all(self) -> list[Operation]:
-        news = [(self.operations.get(id), state) for id, state in list(self._news.items())]
-        return [known for known, state in news if known is not None and hear(known, state)]
 
 
 def _parts(updates: Sequence[Update]) -> Iterator[Sequence[Update]]:

@@ -187,7 +187,8 @@ def _options(event: Event) -> Update:
         case _K.WAIT_STARTED:
             return {"WaitOptions": {"WaitSeconds": whole_seconds(event.delay)}}
         case _K.CALLBACK_STARTED:
-            return {"CallbackOptions": _timeouts(event)}
+            timeouts = _timeouts(event)
+            return {"CallbackOptions": timeouts} if timeouts else {}
         case _K.INVOKE_STARTED:
             function = {"ChainedInvokeOptions": {"FunctionName": event.function}}
             return _content(event) | function

@@ -223,11 +223,12 @@ class LocalEngine:
         if status is not None and status not in ExecutionStatus.__members__:
             known = ", ".join(ExecutionStatus.__members__)
             raise UsageError(f"status is one of {known}, not {status!r}")
-        return [info_of(record) for record in self._service.records(status, handler, limit)]
+        records = self._service.records(status, handler, limit)
+        return [info_of(record, self._peers.is_dead) for record in records]
 
     def info(self, id: str) -> ExecutionInfo:
         """Return what a listing tells of one execution."""
-        return info_of(self._record(id))
+        return info_of(self._record(id), self._peers.is_dead)
 
     def resume(self, id: str, reopen: Sequence[str] = ()) -> Execution:
         """Have a failed run go on: what ended it is tried again, what is recorded stays.

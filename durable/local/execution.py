@@ -13,6 +13,8 @@ from .paths import paths_of
 from .service import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..clock import Clock
     from ..handler import Handler
     from .engine import LocalEngine
@@ -139,15 +141,15 @@ class Execution:
         self._engine.cancel(self.id, reason)
 
 
-def info_of(record: Record) -> ExecutionInfo:
-    """Return what a listing tells of a row."""
+def info_of(record: Record, is_dead: Callable[[str], bool]) -> ExecutionInfo:
+    """Return what a listing tells of a row; a dead process runs nothing."""
     return ExecutionInfo(
         record.id,
         record.handler,
         ExecutionStatus(record.status),
         moment(record.created),
         None if record.ended is None else moment(record.ended),
-        record.lease_owner is not None,
+        record.lease_owner is not None and not is_dead(record.lease_owner),
         None if record.wake_at in (None, record.deadline) else moment(record.wake_at or 0),
         record.source,
     )

@@ -127,7 +127,10 @@ def test_the_branches_of_a_dict_are_known_by_key_and_not_by_place(
 def test_items_may_have_names(runner: Runner, make: Make) -> None:
     async def maps(event: Any, context: Any) -> Any:
         result = await context.map(
-            "all", ["x-ray", "yoke"], tries, item_name=lambda item: f"item {item}",
+            "all",
+            ["x-ray", "yoke"],
+            tries,
+            item_name=lambda item: f"item {item}",
             completion=Completion(max_failures=1),
         )
         return [result["item yoke"], result.failures[0].name]
@@ -183,7 +186,10 @@ async def counted(event: Any, context: Any) -> Any:
     result: Any
     try:
         result = await context.map(
-            "all", event["items"], tries, max_concurrency=1,
+            "all",
+            event["items"],
+            tries,
+            max_concurrency=1,
             completion=event.get("rule") and Completion(**event["rule"]),
         )
         raised = False
@@ -332,9 +338,7 @@ def test_an_at_most_once_body_in_flight_is_recorded_before_the_batch_closes(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_no_more_branches_run_at_once_than_allowed(
-    runner: Runner, make: Make, limit: int
-) -> None:
+def test_no_more_branches_run_at_once_than_allowed(runner: Runner, make: Make, limit: int) -> None:
     lock = threading.Lock()
     inside: list[int] = []
     most: list[int] = []
@@ -373,9 +377,7 @@ def test_a_branch_that_waits_does_not_hold_the_others(
             await inner.step("work", ran.append, item)
             return item
 
-        return list(
-            await context.map("all", range(4), branch, max_concurrency=1, nesting=nesting)
-        )
+        return list(await context.map("all", range(4), branch, max_concurrency=1, nesting=nesting))
 
     run = runner.start(make(maps))
     runner.settle()

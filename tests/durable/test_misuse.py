@@ -155,6 +155,23 @@ def test_an_async_handler_that_catches_cancelled_error_is_suspended_all_the_same
     assert run.result(timeout=5) == "slept"
 
 
+def test_a_handler_that_asks_again_whenever_it_is_cancelled_does_not_stop_the_engine(
+    runner: Runner,
+) -> None:
+    @durable_execution
+    async def insists(event: Any, context: AsyncContext) -> str:
+        while True:
+            try:
+                await context.sleep(60, "nap")
+            except asyncio.CancelledError:
+                continue
+            return "slept"
+
+    run = runner.start(insists)
+    runner.run_until_idle()
+    assert run.result(timeout=5) == "slept"
+
+
 def test_a_claim_made_while_an_async_handler_is_closed_records_nothing(runner: Runner) -> None:
     ran: list[str] = []
 
@@ -292,9 +309,7 @@ def test_a_step_in_flight_is_recorded_though_a_sibling_failed_the_run(runner: Ru
             threading.Timer(0.05, go_on.set).start()
             raise ValueError("mine")
 
-        return await asyncio.gather(
-            context.step("slow", slow, semantics="at_most_once"), fails()
-        )
+        return await asyncio.gather(context.step("slow", slow, semantics="at_most_once"), fails())
 
     run = runner.start(gathers)
     runner.settle()
@@ -324,7 +339,9 @@ def test_a_durable_call_inside_a_step_is_refused(runner: Runner, call: str) -> N
 
 
 @pytest.mark.parametrize("call", ["uuid", "random"])
-def test_a_value_derived_inside_a_step_is_refused(runner: Runner, kind: str, call: str, make: Make) -> None:
+def test_a_value_derived_inside_a_step_is_refused(
+    runner: Runner, kind: str, call: str, make: Make
+) -> None:
     async def derives(event: Any, context: Any) -> Any:
         return await context.step("outer", lambda: str(getattr(context, call)()))
 
@@ -550,9 +567,7 @@ BAD_NAMES = {
 
 @pytest.mark.parametrize("case", BAD_NAMES)
 @pytest.mark.parametrize("call", ["step", "child", "map", "parallel", "callback", "invoke"])
-def test_a_name_that_cannot_be_is_refused(
-    runner: Runner, make: Make, call: str, case: str
-) -> None:
+def test_a_name_that_cannot_be_is_refused(runner: Runner, make: Make, call: str, case: str) -> None:
     name, words = BAD_NAMES[case]
 
     async def names(event: Any, context: Any) -> None:

@@ -196,9 +196,7 @@ def changed_run(
             trial.settle_one(dice)
     names = {each.name for each in trial.run.operations().values() if each.closed}
     places = [
-        place
-        for place, op in enumerate(program)
-        if op[0] not in NO_OPERATION and op[1] in names
+        place for place, op in enumerate(program) if op[0] not in NO_OPERATION and op[1] in names
     ]
     if not trial.waits or not places:
         trial.abandon()
@@ -361,9 +359,7 @@ async def gathered(count: int, context: AsyncContext) -> Any:
 @durable_execution(name="grouped")
 async def grouped(count: int, context: AsyncContext) -> Any:
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(context.step("same", _raced, index)) for index in range(count)
-        ]
+        tasks = [group.create_task(context.step("same", _raced, index)) for index in range(count)]
     return [[task.result(), task.result()] for task in tasks]
 
 

@@ -251,7 +251,11 @@ def test_a_map_with_two_failed_branches_runs_those_two_again(
 
         return list(
             await context.map(
-                "all", ["0", "1", "2", "3"], branch, nesting=nesting, max_concurrency=1,
+                "all",
+                ["0", "1", "2", "3"],
+                branch,
+                nesting=nesting,
+                max_concurrency=1,
                 completion=Completion(max_failures=1),
             )
         )
@@ -298,9 +302,7 @@ def test_a_failed_step_in_a_child_in_a_map_runs_alone(
 
             return list(await inner.child("child", child))
 
-        return list(
-            await context.map("all", [0, 1, 2], branch, nesting=nesting, max_concurrency=1)
-        )
+        return list(await context.map("all", [0, 1, 2], branch, nesting=nesting, max_concurrency=1))
 
     run = failed(runner, make(pipeline))
     done = Counter(work.runs)
@@ -368,9 +370,7 @@ def test_a_branch_that_raised_an_error_of_its_own_runs_again_over_its_recorded_s
                 raise ValueError("a bug in the branch")
             return str(value)
 
-        return list(
-            await context.map("all", [0, 1], branch, nesting=nesting, max_concurrency=1)
-        )
+        return list(await context.map("all", [0, 1], branch, nesting=nesting, max_concurrency=1))
 
     run = failed(runner, make(pipeline))
     broken.clear()
@@ -421,9 +421,7 @@ def test_the_failed_branch_of_a_dict_runs_again(runner: Runner, make: Make) -> N
 # -- code that was mended -------------------------------------------------------------------------
 
 
-def test_a_code_fix_after_a_failure_runs_nothing_recorded_again(
-    tmp_path: Path, make: Make
-) -> None:
+def test_a_code_fix_after_a_failure_runs_nothing_recorded_again(tmp_path: Path, make: Make) -> None:
     work = Work()
 
     async def broken(event: Any, context: Any) -> Any:
@@ -576,9 +574,7 @@ def test_a_step_cut_off_by_a_failing_sibling_is_there_after_resume(runner: Runne
 
     @durable_execution(name="gathers")
     async def gathers(event: Any, context: AsyncContext) -> Any:
-        return await asyncio.gather(
-            context.step("slow", slow), context.step("bad", work.do, "bad")
-        )
+        return await asyncio.gather(context.step("slow", slow), context.step("bad", work.do, "bad"))
 
     run = failed(runner, gathers)
     work.broken.clear()

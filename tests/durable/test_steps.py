@@ -694,7 +694,9 @@ def test_a_handler_is_named_by_its_module_and_function() -> None:
     @durable_execution
     def some_handler(event: Any, context: Context) -> None: ...
 
-    assert some_handler.name.endswith("test_steps.test_a_handler_is_named_by_its_module_and_function.some_handler")
+    assert some_handler.name.endswith(
+        "test_steps.test_a_handler_is_named_by_its_module_and_function.some_handler"
+    )
 
 
 def test_a_handler_may_call_another_as_part_of_itself(make: Make, outcome: Any, kind: str) -> None:
