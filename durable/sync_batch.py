@@ -13,7 +13,7 @@ from contextvars import copy_context
 from typing import Any
 
 from .batch import BatchSpec
-from .errors import InvocationEnded, InvocationSuspended, UsageError
+from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
 from .journal import Scope
 from .operations import ErrorObject, Operation, OperationStatus
 from .run import error_object
@@ -39,6 +39,7 @@ class SyncBatch:
         self._parked: dict[int, Sequence[Operation]] = {}
         self._open: dict[int, Scope] = {}
         self._fatal: BaseException | None = None
+        self._left = False
 
     def execute(self) -> Any:
         """Run the batch to its decision, and return its result.
@@ -48,12 +49,16 @@ class SyncBatch:
             InvocationSuspended: all that is left of it waits.
         """
         self._call_helpers()
-        while True:
-            self._take_branches()
-            if self._over():
-                break
-            if not self._wait_for_change():
-                raise self._unit.suspend(self._waited_for())
+        self._run.batches.append(self)
+        try:
+            while True:
+                self._take_branches()
+                if self._over():
+                    break
+                if not self._wait_for_change():
+                    raise self._unit.suspend(self._waited_for())
+        finally:
+            self._run.batches.remove(self)
         self._drop_the_rest()
         self._settle_in_flight()
         if self._fatal is not None:
@@ -69,6 +74,14 @@ class SyncBatch:
         for _ in range(min(wanted, len(self._spec.branches)) - 1):
             self._run.host.pool.submit(copy_context().run, self._take_branches)
 
+    def answer(self) -> None:
+        """Hear what others did, on a thread of the pool: the batch's own may be in a body."""
+        try:
+            self._run.listen()
+        except JournalError:
+            return  # it shows at the next claim of each branch
+        self._take_branches()
+
     def _take_branches(self) -> None:
         while True:
             index = self._next()
@@ -80,7 +93,7 @@ class SyncBatch:
 
     def _next(self) -> int | None:
         with self._lock:
-            if self._fatal is not None:
+            if self._fatal is not None or self._left:
                 return None
             for index, operations in self._parked.items():
                 if any(self._run.is_due(operation) for operation in operations):
@@ -193,12 +206,17 @@ class SyncBatch:
                     due = any(run.is_due(o) for ops in self._parked.values() for o in ops)
                     if self._plan.reason is not None or self._fatal is not None or due:
                         return True
+                    if run.told:
+                        break
                     if self._plan.running == 0:
+                        # A helper that only now gets a thread finds nothing: the run is let go.
+                        self._left = True
                         return False
                     next_due = self._next_due()
                 if next_due is not None and next_due <= run.clock.now():
                     break
                 run.changed.wait(self._seconds_until(next_due))
+        run.told = False
         run.commit()
         return True
 

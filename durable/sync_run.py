@@ -27,6 +27,7 @@ from .run import Move, Run, StepSpec, misplaced
 from .session import Reply, Session
 
 if TYPE_CHECKING:
+    from .sync_batch import SyncBatch
     from .condition import ConditionSpec
 
 
@@ -66,6 +67,8 @@ class SyncRun(Run):
         self._armed = False
         self._waiting_since = 0.0
         self._quiet: Ticket | None = None
+        self.told = False
+        self.batches: list[SyncBatch] = []
         self.dropping = False
         self.closed = False
         self.refused = False
@@ -110,7 +113,9 @@ class SyncRun(Run):
             raise misplaced(what, running)
 
     def admit(self, scope: Scope, operation: Operation) -> None:
-        """Check that a new operation may run: nothing recorded is left to claim first."""
+        """Check that a new operation may run: the run goes on, nothing recorded is left to claim."""
+        self.listen()
+        self._check_going(scope)
         self.check_place(operation.name or operation.id)
         if scope.holds(operation):
             raise self.journal.fail(scope.unexpected(operation))
@@ -138,7 +143,18 @@ class SyncRun(Run):
         with self.changed:
             self.changed.notify_all()
 
-    wake = poke
+    def wake(self) -> None:
+        """Note that others did something to this run: it is heard before anything new begins."""
+        self.told = True
+        self.poke()
+        for batch in list(self.batches):
+            self.host.pool.submit(batch.answer)
+
+    def listen(self) -> None:
+        """Hear what others did, if they did something."""
+        if self.told:
+            self.told = False
+            self.commit()
 
     def close(self) -> None:
         """Stop at the next claim: the engine is closing."""
@@ -222,6 +238,7 @@ class SyncRun(Run):
         with self._guard(scope):
             self.start_step(operation, digest)
             self.commit()
+            self._check_going(scope)
             return self._settle(scope, operation, spec, body)
 
     @contextmanager
@@ -283,6 +300,11 @@ class SyncRun(Run):
     def check_open(self, scope: Scope) -> None:
         """Stop a branch whose batch was decided without it."""
         if self.dropping and _dropped(scope):
+            raise InvocationEnded
+
+    def _check_going(self, scope: Scope) -> None:
+        if self.ended:
+            self.refused = scope.closed = True
             raise InvocationEnded
 
     def _check_recordable(self, scope: Scope, spec: StepSpec) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..clock import SystemClock
-from ..errors import UsageError
+from ..errors import InvocationEnded, UsageError
 from ..handler import Handler
 from ..host import Host
 from ..invocation import conclude
@@ -48,9 +48,12 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
 
 
 def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
-    ending = conclude(session, handler, _CLOCK, _HOST)
-    while isinstance(ending, Pending) and (session.refreshed() or ending.again):
+    try:
         ending = conclude(session, handler, _CLOCK, _HOST)
+        while isinstance(ending, Pending) and session.goes_on(ending):
+            ending = conclude(session, handler, _CLOCK, _HOST)
+    except InvocationEnded:
+        ending = Pending()
     if session.revoked:
-        return output(Pending())
+        ending = Pending()
     return output(ending, concluded=session.concluded)

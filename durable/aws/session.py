@@ -22,7 +22,7 @@ from ..events import Event, EventKind
 from ..group_commit import GroupCommit, Ticket
 from ..limits import Limits
 from ..operations import Operation, OperationStatus, OperationType
-from ..session import Ending, Reply, hear, is_news
+from ..session import Ending, Pending, Reply, hear, is_news
 from .service import LambdaService, ServiceError
 from .wire import Update, execution_update, operation_of, updates_of
 
@@ -136,17 +136,17 @@ class AwsSession:
             updates.append(conclusion)
         return self._queue(updates or None, callback)
 
-    def refreshed(self) -> bool:
-        """Take over what nobody has heard; return whether something came during this pass.
+    def goes_on(self, pending: Pending) -> bool:
+        """Take over what nobody has heard; return whether this invocation runs the handler again.
 
         What an answer has told, the service does not invoke the handler again for: a handler that
-        suspended while it was told must be run again by this invocation.
+        suspended in a pass in which it was told is to look for itself.
         """
         for id, state in list(self._news.items()):
             if (known := self.operations.get(id)) is not None:
                 hear(known, state)
         came, self._came = self._came, False
-        return came and not self.revoked
+        return (came or pending.again) and not self.revoked
 
     def close(self) -> None:
         """Write nothing more: what comes from threads that were left behind is dropped."""

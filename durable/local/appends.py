@@ -166,10 +166,11 @@ def write_together(connection: sqlite3.Connection, tickets: Sequence[Ticket]) ->
     if group.moving:
         marks = ",".join("?" * len(group.moving))
         connection.execute(f"UPDATE executions SET stalls = 0 WHERE run IN ({marks})", group.moving)
-    for follow in group.after:
-        follow()
+    # First what is let go: a run that ends in this group may wake its caller that just suspended.
     if group.releases:
         tickets[0].work.session.service.release_all(connection, group.releases)
+    for follow in group.after:
+        follow()
 
 
 def _unseen(connection: sqlite3.Connection, session: LocalSession) -> bool:

@@ -135,8 +135,8 @@ def expected_runs(program: list[Op], prefix: str = "") -> Counter[str]:
 
 
 def has_gather(program: list[Op]) -> bool:
-    """Return whether claims of the program's own scope are open side by side."""
-    return any(op[0] == "gather" for op in program)
+    """Return whether claims of the program's own scope are open side by side, if it is async."""
+    return any(op[0] in ("gather", "again") for op in program)
 
 
 # -- the handlers ---------------------------------------------------------------------------------

@@ -79,11 +79,17 @@ class Trial:
         BOOK[key] = self.case
         handler = sync_program if kind == "sync" else async_program
         self.run = runner.start(handler, key, key)
-        runner.settle()
+        self.settle()
 
     @property
     def waits(self) -> bool:
         return self.run.status == "RUNNING"
+
+    def settle(self) -> None:
+        """Let the run go on as far as it can."""
+        self.runner.settle()
+        while self.run.info().active:
+            self.runner.settle()
 
     def settle_one(self, dice: Random) -> None:
         """Send to one of the open waits, or let time pass to the next timer."""
@@ -95,7 +101,7 @@ class Trial:
             due = self.runner.engine.next_timer()
             assert due is not None, f"nothing will wake the run: {self.run.waiting_for()}"
             self.runner.clock.set(due)
-        self.runner.settle()
+        self.settle()
 
     def to_the_end(self, dice: Random) -> None:
         while self.waits:
@@ -222,7 +228,7 @@ def is_caught(trial: Trial, dice: Random, change: list[Op], named: list[str]) ->
 def goes_on(trial: Trial, dice: Random, original: list[Op]) -> None:
     trial.case.program = original
     trial.runner.engine.resume(trial.run.id)
-    trial.runner.settle()
+    trial.settle()
     trial.to_the_end(dice)
     trial.run.result(timeout=5)
     assert trial.case.runs == expected_runs(original)

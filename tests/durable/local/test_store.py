@@ -13,14 +13,14 @@ import pytest
 
 from perdure.durable import Context, JournalError, LeaseLostError, UsageError, durable_execution
 from perdure.durable.clock import SystemClock
-from perdure.durable.events import Event, EventKind
+from perdure.durable.events import Event, EventKind, fold
 from perdure.durable.group_commit import Ticket
 from perdure.durable.limits import Limits
 from perdure.durable.local.service import LocalService, Start
 from perdure.durable.local.session import LocalSession
 from perdure.durable.local.store import Store
 from perdure.durable.names import operation_id
-from perdure.durable.session import Pending
+from perdure.durable.session import Pending, Succeeded
 
 
 @durable_execution(name="nothing")
@@ -232,3 +232,24 @@ def test_a_closed_store_says_so(store: Store) -> None:
         store.write(lambda c: None)
     with pytest.raises(JournalError, match="is closed"), store.read():
         pass
+
+
+def test_a_run_that_ends_wakes_its_caller_that_suspends_in_the_same_commit(
+    store: Store, service: LocalService
+) -> None:
+    (caller,) = started(service, "caller")
+    call = operation_id("root", "call", 0)
+    invoke = Event(
+        EventKind.INVOKE_STARTED, 1, call, None, "call", payload="null", function="nothing"
+    )
+    fold(caller.operations, invoke)
+    caller.wait(caller.enqueue([invoke], None))
+    (called,) = service.take(["nothing"], 1)
+    tickets = [
+        caller.enqueue_end([], Pending(), None),
+        called.enqueue_end([], Succeeded("1"), None),
+    ]
+    called.wait(tickets[1])
+    caller.wait(tickets[0])
+    (again,) = service.take(["nothing"], 1)
+    assert again.execution_id == "caller"

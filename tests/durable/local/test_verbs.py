@@ -35,9 +35,7 @@ from perdure.durable import (
 
 TIMEOUT = 30.0
 LARGE = 20_000
-UNHEARD = pytest.mark.xfail(
-    reason="a sync run that is woken hears of it only at its next commit", strict=True
-)
+
 _open = threading.Event()
 _begun: list[str] = []
 
@@ -462,7 +460,7 @@ def test_a_body_in_flight_may_record_after_a_cancel_and_nothing_new_begins(
 
 @pytest.mark.parametrize(
     "handler",
-    [pytest.param(between, marks=UNHEARD), between_async],
+    [between, between_async],
     ids=["sync", "async"],
 )
 @pytest.mark.parametrize("semantics", ["at_least_once", "at_most_once"])
@@ -572,7 +570,6 @@ def test_an_invoked_run_that_is_cancelled_tells_its_caller(engine: LocalEngine) 
     assert run.result(timeout=TIMEOUT) == "stopped: no more"
 
 
-@UNHEARD
 def test_a_callback_is_completed_while_a_sibling_works(engine: LocalEngine) -> None:
     @durable_execution(name="siblings")
     def siblings(event: Any, context: Context) -> list[str]:

@@ -1,0 +1,155 @@
+"""One face for both engines: start a handler, complete what it waits for, see what it came to.
+
+On the embedded engine the clock is moved by hand; AWS's local runner takes the time that passes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perdure.durable import ExecutionFailedError, Handler
+from perdure.durable.testing import Runner
+
+from .stage import Function, LocalRunner, until
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its result, or the type and message of the error."""
+
+    value: Any = None
+    error: tuple[str | None, str] | None = None
+
+
+class Execution(Protocol):
+    def send(self, name: str, payload: Any = None) -> None:
+        """Complete the open callback or named wait of this name."""
+
+    def outcome(self) -> Outcome:
+        """Wait for the end, and return what it came to."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the events, in order, in AWS's shape."""
+
+
+class World(Protocol):
+    name: str
+
+    def start(self, handler: Handler[Any], event: Any = None) -> Execution:
+        """Start a handler."""
+
+
+class LocalWorld:
+    name = "local"
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def start(self, handler: Handler[Any], event: Any = None) -> LocalExecution:
+        return LocalExecution(self.runner, self.runner.start(handler, event))
+
+
+class LocalExecution:
+    def __init__(self, runner: Runner, run: Any) -> None:
+        self._runner = runner
+        self._run = run
+
+    def send(self, name: str, payload: Any = None) -> None:
+        self._runner.settle()
+        self._runner.engine.send(self._run.id, name, payload)
+
+    def outcome(self) -> Outcome:
+        self._runner.run_until_idle()
+        try:
+            return Outcome(self._run.result(timeout=5))
+        except ExecutionFailedError as error:
+            assert error.error is not None
+            return Outcome(error=(error.error_type, error.error.message))
+
+    def history(self) -> list[dict[str, Any]]:
+        return list(self._run.history())
+
+
+class AwsWorld:
+    """AWS's local runner, invoking handlers in this process over HTTP."""
+
+    name = "aws"
+
+    def __init__(
+        self, runner: LocalRunner, function: Function, handlers: dict[str, Handler[Any]], api: Any
+    ) -> None:
+        self.runner = runner
+        self.function = function
+        self.handlers = handlers
+        self.api = api
+        self.calls: Counter[str] = Counter()
+
+    def start(self, handler: Handler[Any], event: Any = None) -> AwsExecution:
+        self.handlers[handler.name] = handler
+        return self.start_named(handler.name, event)
+
+    def start_named(self, name: str, event: Any, endpoint: str | None = None) -> AwsExecution:
+        arn = self.runner.start(name, json.dumps(event), endpoint or self.function.url)
+        return AwsExecution(self, arn)
+
+
+class AwsExecution:
+    def __init__(self, world: AwsWorld, arn: str) -> None:
+        self._world = world
+        self.arn = arn
+
+    def send(self, name: str, payload: Any = None) -> None:
+        id = until(lambda: self.callback_id(name), f"the callback {name!r} to be open")
+        result = b"" if payload is None else json.dumps(payload).encode()
+        self._world.api.send_durable_execution_callback_success(CallbackId=id, Result=result)
+
+    def callback_id(self, name: str) -> str | None:
+        for event in self.history():
+            if event["EventType"] == "CallbackStarted" and event.get("Name") == name:
+                return str(event["CallbackStartedDetails"]["CallbackId"])
+        return None
+
+    def outcome(self) -> Outcome:
+        found = until(self._ended, "the execution to end")
+        if found["Status"] == "SUCCEEDED":
+            return Outcome(json.loads(found["Result"]))
+        error = found["Error"]
+        assert found["Status"] == "FAILED", found
+        return Outcome(error=(error.get("ErrorType"), error["ErrorMessage"]))
+
+    def history(self) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        marker: str | None = ""
+        while marker is not None:
+            page = self._world.api.get_durable_execution_history(
+                DurableExecutionArn=self.arn,
+                IncludeExecutionData=True,
+                MaxItems=1000,
+                **({"Marker": marker} if marker else {}),
+            )
+            events += page["Events"]
+            marker = page.get("NextMarker") or None
+        return events
+
+    def invocations(self) -> int:
+        """Return how often the handler was invoked."""
+        return sum(event["EventType"] == "InvocationCompleted" for event in self.history())
+
+    def _ended(self) -> dict[str, Any] | None:
+        found = self._world.api.get_durable_execution(
+            DurableExecutionArn=self.arn, IncludeExecutionData=True
+        )
+        return None if found["Status"] == "RUNNING" else dict(found)
+
+
+def events_of(execution: Execution) -> list[tuple[str, str]]:
+    """Return type and name of each event of an operation, in order."""
+    others = ("InvocationCompleted", "Execution")
+    return [
+        (event["EventType"], event.get("Name", ""))
+        for event in execution.history()
+        if not event["EventType"].startswith(others)
+    ]
