@@ -61,6 +61,9 @@ class GroupCommit:
 
     def wait(self, ticket: Ticket) -> Any:
         """Return the result of queued work once it is written; the caller may do the writing."""
+        if threading.current_thread() is threading.main_thread():
+            # Ctrl-C strikes the main thread alone: it must not strike half-way through a write.
+            return self._wait_for_background(ticket)
         while not ticket.done:
             if self._lead.acquire(blocking=False):
                 self._do(until=ticket)
@@ -110,6 +113,15 @@ class GroupCommit:
         with self._lead:
             while self._queue:
                 self._write_some()
+
+    def _wait_for_background(self, ticket: Ticket) -> Any:
+        waiter = threading.Lock()
+        waiter.acquire()
+        ticket.waiter = waiter
+        while not ticket.done:
+            self._wake_background()
+            waiter.acquire()
+        return ticket.value()
 
     def _do(self, until: Ticket) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -71,10 +72,26 @@ def test_who_waits_alone_writes_alone_and_on_its_own_thread(recorder: Recorder) 
         threads.append(threading.get_ident())
         recorder(tickets)
 
+    def alone(group: GroupCommit) -> tuple[list[int], int]:
+        return [group.run(number) for number in range(3)], threading.get_ident()
+
+    with ThreadPoolExecutor(1) as pool:
+        results, own = pool.submit(alone, GroupCommit(write)).result(PATIENCE)
+    assert results == [0, 1, 2]
+    assert recorder.groups == [[0], [1], [2]]
+    assert threads == [own] * 3
+
+
+def test_the_main_thread_which_ctrl_c_strikes_never_writes(recorder: Recorder) -> None:
+    threads = []
+
+    def write(tickets: list[Ticket]) -> None:
+        threads.append(threading.current_thread())
+        recorder(tickets)
+
     group = GroupCommit(write)
     assert [group.run(number) for number in range(3)] == [0, 1, 2]
-    assert recorder.groups == [[0], [1], [2]]
-    assert threads == [threading.get_ident()] * 3
+    assert threading.main_thread() not in threads
 
 
 def test_what_is_queued_is_written_in_order(group: GroupCommit, recorder: Recorder) -> None:
