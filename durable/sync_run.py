@@ -318,9 +318,10 @@ class SyncRun(Run):
             self.host.pulse.arm(self)
 
     def _unwinding(self, unit: Unit) -> BaseException:
+        suspension: BaseException | None = unit.suspension
         error = sys.exc_info()[1]
         while error is not None:
-            if error is unit.suspension:
+            if error is suspension:
                 return error
             error = error.__context__
         return self.journal.fail(unit.swallowed())

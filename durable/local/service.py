@@ -21,6 +21,7 @@ from ..limits import Limits
 from ..operations import ErrorObject, Operation, OperationStatus
 from . import rows
 from .appends import Group, Held, completed, real_now
+from .resuming import resume
 from .session import LocalSession
 from .store import Store
 
@@ -172,7 +173,15 @@ class LocalService:
         )
 
         def start_child() -> None:
-            self._start(group.connection, start, lease=False)
+            c = group.connection
+            found = c.execute("SELECT run, status FROM executions WHERE id = ?", (id,)).fetchone()
+            if found is None:
+                self._start(c, start, lease=False)
+            elif found[1] in ("FAILED", "TIMED_OUT"):
+                # The caller was resumed: what its callee has paid for stays paid.
+                resume(self, c, id, ())
+            elif found[1] != "RUNNING":
+                self.tell_parent(c, found[0], _closing_of(c, found[0]))
 
         return start_child
 
@@ -463,6 +472,10 @@ _RECORD = (
     "SELECT run, id, handler, status, created, ended, deadline, wake_at, lease_owner, source,"
     " seed, coalesce(input, (SELECT data FROM blobs WHERE hash = blob)) FROM executions"
 )
+
+
+def _closing_of(c: sqlite3.Connection, run: int) -> Event:
+    return next(event for event in reversed(list(rows.select(c, run))) if event.kind in _STATUS)
 
 
 def _last(c: sqlite3.Connection, run: int) -> int:

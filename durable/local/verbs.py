@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ..completion import read_summary
 from ..errors import (
     CallbackClosedError,
     CallbackNotFoundError,
@@ -19,15 +18,13 @@ from ..errors import (
     UsageError,
 )
 from ..events import Event, EventKind
-from ..hold import held_by
-from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
-from . import rows
+from ..operations import ErrorObject, Operation, OperationType, SubType
 from .callback_ids import parse_callback_id
 from .paths import paths_of
+from .resuming import resume
 from .service import LocalService, Record
 
 _K = EventKind
-_FAILED = (OperationStatus.FAILED, OperationStatus.TIMED_OUT, OperationStatus.STOPPED)
 
 
 class Verbs:
@@ -112,29 +109,7 @@ class Verbs:
 
     def resume(self, id: str, names: Sequence[str]) -> None:
         """Reopen what ended a failed run, and have it invoked again."""
-
-        def work(c: sqlite3.Connection) -> None:
-            record = self._service.record(c, id)
-            operations = self._service.operations(c, record.run)
-            if record.status == "RUNNING" and (held := held_by(operations)) is not None:
-                self._release_failure(c, record, operations, held, names)
-                return
-            if record.status == "RUNNING" and not names:
-                return
-            if record.status not in ("FAILED", "TIMED_OUT"):
-                raise ExecutionConflictError(
-                    f"the execution {id!r} is {record.status}; only a failed one is resumed"
-                )
-            event = self._resumed(operations, _ending_source(c, record.run), names)
-            deadline = max(record.deadline, event.at + record.deadline - record.created)
-            c.execute(
-                "UPDATE executions SET status = 'RUNNING', ended = NULL, stalls = 0, deadline = ?"
-                " WHERE run = ?",
-                (deadline, record.run),
-            )
-            self._service.append(c, record.run, [event])
-
-        self._service.store.write(work)
+        self._service.store.write(lambda c: resume(self._service, c, id, names))
 
     def delete(self, id: str) -> None:
         """Remove an ended run and what only it keeps."""
@@ -167,33 +142,11 @@ class Verbs:
         self, c: sqlite3.Connection, record: Record, operation: Operation, text: str | None
     ) -> None:
         if operation.subtype == SubType.FAILURE:
-            operations = self._service.operations(c, record.run)
-            self._release_failure(c, record, operations, operation, ())
+            resume(self._service, c, record.id, ())
             return
         event = self._event(_K.CALLBACK_SUCCEEDED, operation)
         event.payload = text
         self._service.append(c, record.run, [event])
-
-    def _release_failure(
-        self,
-        c: sqlite3.Connection,
-        record: Record,
-        operations: dict[str, Operation],
-        held: Operation,
-        names: Sequence[str],
-    ) -> None:
-        """Resume a run whose failure is held open by a callback."""
-        data = held.error.data if held.error is not None else None
-        resumed = self._resumed(operations, data.removeprefix("perdure:") if data else None, names)
-        released = self._event(_K.CALLBACK_SUCCEEDED, held)
-        self._service.append(c, record.run, [released, resumed])
-
-    def _resumed(
-        self, operations: dict[str, Operation], source: str | None, names: Sequence[str]
-    ) -> Event:
-        reopened = reopened_by(operations, source) | _named(operations, names)
-        now = self._service.clock.now()
-        return Event(_K.EXECUTION_RESUMED, now, reopened=tuple(reopened))
 
     def _event(self, kind: EventKind, operation: Operation) -> Event:
         return Event(
@@ -251,84 +204,6 @@ def plain_text(value: Any) -> str:
     except (TypeError, ValueError) as error:
         raise UsageError(f"a payload is plain JSON: {error}") from None
     return text
-
-
-def reopened_by(operations: dict[str, Operation], source: str | None) -> set[str]:
-    """Return what a resume opens again for the failure that came from this operation."""
-    reopened: set[str] = set()
-    operation = operations.get(source or "")
-    while operation is not None and operation.id not in reopened:
-        reopened.add(operation.id)
-        if operation.subtype in (SubType.MAP, SubType.PARALLEL):
-            for branch in _failed_branches(operations, operation):
-                reopened |= reopened_by(operations, branch.id)
-                reopened |= _inner(operations, branch)
-        inner = _inner_source(operation)
-        if inner is None:
-            break
-        operation = operations.get(inner)
-    for id in list(reopened):
-        parent = operations.get(operations[id].parent or "")
-        while parent is not None:
-            if parent.closed:
-                reopened.add(parent.id)
-            parent = operations.get(parent.parent or "")
-    return {id for id in reopened if _reopenable(operations[id])}
-
-
-def _inner(operations: dict[str, Operation], operation: Operation) -> set[str]:
-    inner = _inner_source(operation)
-    return reopened_by(operations, inner) if inner else set()
-
-
-def _inner_source(operation: Operation) -> str | None:
-    data = operation.error.data if operation.error is not None else None
-    return data.removeprefix("perdure:") if data and data.startswith("perdure:") else None
-
-
-def _failed_branches(operations: dict[str, Operation], batch: Operation) -> Iterable[Operation]:
-    for operation in operations.values():
-        if operation.parent == batch.id and operation.status in _FAILED:
-            yield operation
-    for _, _, status, error in read_summary(batch.payload or "{}").items if batch.payload else ():
-        # A flat branch has no operation of its own; its error says where it came from.
-        if status == "FAILED" and isinstance(error, ErrorObject) and error.data:
-            source = operations.get(error.data.removeprefix("perdure:"))
-            if source is not None:
-                yield source
-
-
-def _reopenable(operation: Operation) -> bool:
-    return (
-        operation.status in _FAILED
-        or operation.type is OperationType.CONTEXT
-        or (operation.type is OperationType.STEP and operation.status is OperationStatus.STARTED)
-    )
-
-
-def _named(operations: dict[str, Operation], names: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    paths = paths_of(operations)
-    for name in names:
-        matching = [
-            operation.id
-            for operation in operations.values()
-            if name in (operation.name, paths[operation.id]) and operation.status in _FAILED
-        ]
-        if not matching:
-            raise UsageError(f"no failed operation is named {name!r}")
-        for id in matching:
-            found |= reopened_by(operations, id)
-    return found
-
-
-def _ending_source(c: sqlite3.Connection, run: int) -> str | None:
-    events = list(rows.select(c, run))
-    for event in reversed(events):
-        if event.kind is _K.EXECUTION_FAILED:
-            data = event.error.data if event.error else None
-            return data.removeprefix("perdure:") if data else None
-    return None
 
 
 def _addressed(record: Record, operations: dict[str, Operation], name: str) -> Operation:

@@ -47,6 +47,7 @@ class Worker:
         self._sync_limit = handlers
         self._sync_active = 0
         self._poked = False
+        self._taking = False
         self.closing = False
         self._thread: threading.Thread | None = None
         self._orphans: list[LocalSession] = []
@@ -117,10 +118,11 @@ class Worker:
 
     def idle(self) -> bool:
         """Return whether nothing runs here and nothing is due."""
-        if self.active or not self.handlers:
-            return not self.active
-        due = self._service.due(list(self.handlers))
-        return not self.active and (due is None or due > self._clock.now())
+        if self._taking or self.active:
+            return False
+        due = self._service.due(list(self.handlers)) if self.handlers else None
+        quiet = due is None or due > self._clock.now()
+        return quiet and not self._taking and not self.active
 
     def close(self) -> None:
         """Take no more runs, and wait until the bodies in flight are recorded."""
@@ -158,11 +160,19 @@ class Worker:
         due = self._service.due(names) if names else None
         now = self._clock.now()
         if due is not None and due <= now:
-            free = self._sync_limit - self._sync_active
-            for session in self._service.take(names, max(free, 1)):
-                self.launch(session)
+            self._taking = True
+            try:
+                for session in self._service.take(names, self._most(names)):
+                    self.launch(session)
+            finally:
+                self._taking = False
             return 0
         return self._seconds(due, now)
+
+    def _most(self, names: Iterable[str]) -> int:
+        if all(self.handlers[name].is_async for name in names):
+            return 1000
+        return max(1, self._sync_limit - self._sync_active)
 
     def _seconds(self, due: int | None, now: int) -> float | None:
         waits = [] if due is None or not self._clock.real() else [(due - now) / 1000]

@@ -205,7 +205,6 @@ def test_a_timed_out_callback_is_opened_again(runner: Runner, make: Make) -> Non
     assert run.result(timeout=5) == "at last"
 
 
-@pytest.mark.xfail(reason="the invoked run's id is taken by the failed one; local/service.py")
 def test_a_failed_invoke_is_made_again(runner: Runner, make: Make) -> None:
     work = Work("other")
 

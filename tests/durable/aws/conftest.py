@@ -42,6 +42,7 @@ def aws_session(local_runner: LocalRunner) -> Iterator[AwsWorld]:
     with serving(here(handlers)) as function:
         import boto3
 
+        local_runner.send_others_to(function.url)
         world = AwsWorld(local_runner, function, handlers, boto3.client("lambda"))
         service.client().meta.events.register(
             "before-send.lambda", lambda event_name, **_: _count(world, event_name)

@@ -93,6 +93,11 @@ class LocalRunner:
         answer = post(f"{self.url}/start-durable-execution", body)
         return str(answer["ExecutionArn"])
 
+    def send_others_to(self, endpoint: str) -> None:
+        """Invoke functions at this endpoint, unless their execution names its own."""
+        url = f"{self.url}/lambda-endpoint"
+        post(url, {"EndpointUrl": endpoint}, method="PUT")
+
     def stop(self) -> None:
         """End the process."""
         self._process.terminate()
@@ -107,10 +112,10 @@ class LocalRunner:
             return False
 
 
-def post(url: str, body: Any) -> Any:
+def post(url: str, body: Any, method: str = "POST") -> Any:
     """Send JSON and return the JSON that comes back."""
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)
 

@@ -192,7 +192,7 @@ def test_a_map_gives_results_in_order_of_its_items(world: World, make: Make, nes
 
     async def body(event: Any, context: Any) -> Any:
         squares = await context.map("squares", event, branch, nesting=nesting)
-        return [*squares, squares.reason.value]
+        return [*squares, str(squares.reason)]
 
     run = world.start(make(body, name=f"mapper-{nesting}"), [0, 1, 2, 3])
 
@@ -371,7 +371,7 @@ def test_a_timer_wakes_its_branch_while_another_still_works(
         return await context.step("set", came.set)
 
     async def worker(context: Any) -> Any:
-        return await context.step("work", lambda: came.wait(20))
+        return await context.step("work", lambda: came.wait(5))
 
     async def body(event: Any, context: Any) -> Any:
         branches = {"sleeper": sleeper, "worker": worker}
@@ -396,7 +396,7 @@ def test_a_retry_is_made_while_another_branch_still_works(aws: AwsWorld, make: M
         return await context.step("flaky", flaky, retry=AGAIN)
 
     async def worker(context: Any) -> Any:
-        return await context.step("work", lambda: came.wait(20))
+        return await context.step("work", lambda: came.wait(5))
 
     async def body(event: Any, context: Any) -> Any:
         return list(await context.parallel("both", {"failing": failing, "worker": worker}))
@@ -420,7 +420,7 @@ def test_a_callback_wakes_its_branch_while_another_still_works(
         return answer
 
     async def worker(context: Any) -> Any:
-        return await context.step("work", lambda: came.wait(20))
+        return await context.step("work", lambda: came.wait(5))
 
     async def body(event: Any, context: Any) -> Any:
         return list(await context.parallel("both", {"waiter": waiter, "worker": worker}))
