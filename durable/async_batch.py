@@ -11,11 +11,11 @@ from .async_run import AsyncRun
 from .batch import BatchSpec, BranchState
 from .completion import Plan
 from .errors import InvocationEnded
+from .failures import error_object
 from .journal import Scope
 from .names import child_scope
 from .operations import ErrorObject, Operation, OperationStatus
 from .quiescence import ClaimFuture
-from .run import error_object
 
 BranchBody = Callable[[Scope, int], Any]
 

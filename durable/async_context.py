@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from .async_batch import AsyncBatch
 from .async_run import AsyncRun, is_new
 from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
+from .calls import Retry, seeded, step_spec
 from .codec import Serdes, arguments_digest
 from .completion import BatchResult, Completion
 from .condition import ConditionSpec
-from .context import Retry, seeded, step_spec
 from .duration import DurationLike, optional_seconds, seconds_of
 from .errors import UsageError
 from .journal import Scope, call_site

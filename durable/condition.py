@@ -13,7 +13,7 @@ from .retry import ONCE, RetryPolicy, policy_of
 from .run import Move, Run, StepSpec
 
 if TYPE_CHECKING:
-    from .context import Retry
+    from .calls import Retry
     from .journal import Scope
     from .sync_run import SyncRun, Unit
 

@@ -5,7 +5,6 @@ A thin driver over the decisions in `run` and `journal`; `async_context` is its 
 
 from __future__ import annotations
 
-import inspect
 import random as _random
 import uuid as _uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,17 +13,16 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
+from .calls import ONE_ATTEMPT, Retry, refuse_awaitable, seeded, step_spec
 from .codec import Serdes, arguments_digest
 from .completion import BatchResult, Completion
 from .condition import ConditionSpec
 from .duration import DurationLike, optional_seconds, seconds_of
-from .errors import UsageError
 from .journal import Scope
 from .logger import ScopeLogger
-from .names import RESERVED, check_name, child_scope
+from .names import check_name, child_scope
 from .operations import Operation, OperationStatus, OperationType, SubType
-from .retry import ONCE, RetryPolicy, policy_of
-from .run import Semantics, StepSpec, scope_path
+from .run import Semantics, scope_path
 from .sync_batch import SyncBatch
 from .sync_run import SyncRun, Unit
 
@@ -33,9 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
-Retry = RetryPolicy | Mapping[str, Any] | None
 _S = OperationStatus
-_DEFAULT = StepSpec(ONCE)
 
 
 class Context:
@@ -327,7 +323,7 @@ class Context:
         stamp = datetime.fromtimestamp(self._run.clock.now() / 1000, UTC)
         return cast(
             "datetime",
-            self._run.step(self._scope, self._unit, operation, _DEFAULT, lambda: stamp, None),
+            self._run.step(self._scope, self._unit, operation, ONE_ATTEMPT, lambda: stamp, None),
         )
 
     def uuid(self) -> _uuid.UUID:
@@ -449,50 +445,3 @@ class Callback:
         if not self._operation.closed:
             raise self._unit.suspend([self._operation])
         return self._run.callback_value(self._operation)
-
-
-def step_spec(
-    name: str,
-    fn: object,
-    retry: Retry,
-    semantics: Semantics,
-    returns: Any,
-    serdes: Serdes | None,
-) -> StepSpec:
-    """Return how a step is run and kept, its arguments checked.
-
-    Raises:
-        UsageError: naming the argument that cannot be meant.
-    """
-    if retry is None and semantics == "at_least_once" and returns is None and serdes is None:
-        if callable(fn):
-            return _DEFAULT
-    if not callable(fn):
-        raise UsageError(
-            f"step {name!r} needs a function, not {type(fn).__name__}; did you call it already?"
-        )
-    if semantics not in ("at_least_once", "at_most_once"):
-        raise UsageError(
-            f"step {name!r}: semantics is 'at_least_once' or 'at_most_once', not {semantics!r}"
-        )
-    return StepSpec(policy_of(retry), semantics == "at_most_once", returns, serdes)
-
-
-def refuse_awaitable(value: Any, what: str) -> None:
-    """Refuse an async function where a sync handler needs a plain one.
-
-    Raises:
-        UsageError: the value is a coroutine.
-    """
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise UsageError(f"{what} is async; make the handler `async def` to use it")
-
-
-def seeded(scope: Scope, what: str, owner: object) -> _random.Random:
-    """Return the generator for the next derived value of a scope."""
-    return _random.Random(f"{scope.journal.seed}\0{scope.digest}\0{scope.derive(what, owner)}")
-
-
-__all__ = ["RESERVED", "Callback", "Context", "step_spec"]

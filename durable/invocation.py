@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from .calls import refuse_awaitable
 from .clock import Clock
-from .context import Context, refuse_awaitable
+from .context import Context
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
 from .events import Event
+from .failures import error_object
 from .handler import Handler
 from .hold import hold, is_held
 from .host import Host
-from .run import Run, error_object
+from .run import Run
 from .session import Ending, Failed, Pending, Session, Succeeded
 from .sync_run import SyncRun, Unit
 

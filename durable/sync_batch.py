@@ -14,9 +14,9 @@ from typing import Any
 
 from .batch import BatchSpec
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
+from .failures import error_object
 from .journal import Scope
 from .operations import ErrorObject, Operation, OperationStatus
-from .run import error_object
 from .sync_run import SyncRun, Unit
 
 BranchBody = Callable[[Scope, Unit, int], Any]

@@ -27,8 +27,8 @@ from .run import Move, Run, StepSpec, misplaced
 from .session import Reply, Session
 
 if TYPE_CHECKING:
-    from .sync_batch import SyncBatch
     from .condition import ConditionSpec
+    from .sync_batch import SyncBatch
 
 
 class Unit:

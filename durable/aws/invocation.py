@@ -7,10 +7,10 @@ from typing import Any
 
 from ..clock import SystemClock
 from ..errors import InvocationEnded, UsageError
+from ..failures import error_object
 from ..handler import Handler
 from ..host import Host
 from ..invocation import conclude
-from ..run import error_object
 from ..session import Failed, Pending
 from .service import LambdaService, ServiceError
 from .session import AwsSession
