@@ -309,6 +309,15 @@ class Scope:
             return
         raise self.journal.fail(NonDeterminismError(text))
 
+    def dropped(self) -> bool:
+        """Return whether this scope, or one around it, was closed: its batch went on without it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.closed:
+                return True
+            scope = scope.parent
+        return False
+
     def is_within(self, other: Scope) -> bool:
         """Return whether this scope is `other` or inside it."""
         scope: Scope | None = self

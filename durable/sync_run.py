@@ -87,7 +87,7 @@ class SyncRun(Run):
             )
         if self.ended or self.closed:
             self.refused = scope.closed = True
-        elif self.dropping and _dropped(scope):
+        elif self.dropping and scope.dropped():
             scope.closed = True
 
     def check_unwound(self, unit: Unit, error: BaseException | None = None) -> None:
@@ -299,7 +299,7 @@ class SyncRun(Run):
 
     def check_open(self, scope: Scope) -> None:
         """Stop a branch whose batch was decided without it."""
-        if self.dropping and _dropped(scope):
+        if self.dropping and scope.dropped():
             raise InvocationEnded
 
     def _check_going(self, scope: Scope) -> None:
@@ -325,15 +325,6 @@ class SyncRun(Run):
                 return error
             error = error.__context__
         return self.journal.fail(unit.swallowed())
-
-
-def _dropped(scope: Scope) -> bool:
-    each: Scope | None = scope
-    while each is not None:
-        if each.closed:
-            return True
-        each = each.parent
-    return False
 
 
 async def as_coroutine(awaitable: Any) -> Any:
