@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from .calls import refuse_awaitable
 from .clock import Clock
@@ -16,6 +17,13 @@ from .host import Host
 from .run import Run
 from .session import Ending, Failed, Pending, Session, Succeeded
 from .sync_run import SyncRun, Unit
+
+
+class Wakeable(Protocol):
+    """A run under way."""
+
+    def wake(self) -> None:
+        """Note that others did something to it, or that something of it is due."""
 
 
 def sync_run(session: Session, handler: Handler[Any], clock: Clock, host: Host) -> SyncRun:
@@ -41,28 +49,43 @@ def outcome_of(
     return _outcome(session, handler, clock, host)[0]
 
 
-def conclude(session: Session, handler: Handler[Any], clock: Clock, host: Host) -> Ending:
+def conclude(
+    session: Session,
+    handler: Handler[Any],
+    clock: Clock,
+    host: Host,
+    begun: Callable[[Wakeable], None],
+) -> Ending:
     """Run a handler, sync or async, over a session and write what came of it.
+
+    Args:
+        begun: is given the run before its handler is called, to wake it when something is due.
 
     Raises:
         JournalError: the journal cannot be written, or another process has the run.
     """
-    ending, events = _outcome(session, handler, clock, host)
+    ending, events = _outcome(session, handler, clock, host, begun)
     session.end(events, ending)
     return ending
 
 
 def _outcome(
-    session: Session, handler: Handler[Any], clock: Clock, host: Host
+    session: Session,
+    handler: Handler[Any],
+    clock: Clock,
+    host: Host,
+    begun: Callable[[Wakeable], None] = lambda run: None,
 ) -> tuple[Ending, list[Event]]:
     if not handler.is_async:
         run = sync_run(session, handler, clock, host)
+        begun(run)
         return hold(run, handler, _pass(run, handler)), run.journal.outbox.take()
 
     from .async_run import AsyncRun, run_handler
 
     async def run_it() -> tuple[Ending, list[Event]]:
         run = AsyncRun(session, handler.codec, clock, host)
+        begun(run)
         ending = hold(run, handler, await run_handler(run, handler))
         return ending, run.journal.outbox.take()
 

@@ -49,9 +49,9 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
 
 def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
     try:
-        ending = conclude(session, handler, _CLOCK, _HOST)
+        ending = conclude(session, handler, _CLOCK, _HOST, session.begun)
         while isinstance(ending, Pending) and session.goes_on(ending):
-            ending = conclude(session, handler, _CLOCK, _HOST)
+            ending = conclude(session, handler, _CLOCK, _HOST, session.begun)
     except InvocationEnded:
         ending = Pending()
     if session.revoked:

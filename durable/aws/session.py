@@ -20,10 +20,12 @@ from ..clock import Clock
 from ..errors import InvocationEnded
 from ..events import Event, EventKind
 from ..group_commit import GroupCommit, Ticket
+from ..invocation import Wakeable
 from ..limits import Limits
 from ..operations import Operation, OperationStatus, OperationType
 from ..session import Ending, Pending, Reply, hear, is_news
 from .service import LambdaService, ServiceError
+from .watch import Watch
 from .wire import Update, execution_update, operation_of, updates_of
 
 _log = logging.getLogger("perdure")
@@ -36,6 +38,9 @@ LOOK = 5_000
 """Milliseconds after which to ask again for what others end at any time, while this runs anyway."""
 SOONEST = 100
 """The least milliseconds between two questions after something that is overdue."""
+GRACE = 50
+"""Milliseconds a run has to ask by itself for what is due, before it is woken."""
+_WATCH = Watch()
 
 
 class AwsSession:
@@ -69,6 +74,7 @@ class AwsSession:
         self._delayed: set[str] = set()
         self._news: dict[str, Operation] = {}
         self._came = False
+        self._run: Wakeable | None = None
         for operation in operations:
             self._load(operation)
 
@@ -85,9 +91,28 @@ class AwsSession:
         operations += service.pages(arn, token, state.get("NextMarker"))
         return cls(service, clock, arn, token, operations)
 
+    def begun(self, run: Wakeable) -> None:
+        """Wake this run when something of it is due and its own threads are all in bodies."""
+        self._run = run
+        if self._overdue:
+            _WATCH.look_after(self)
+
+    def overdue_in(self) -> float | None:
+        """Return the seconds until something is due and was not asked for, or None."""
+        dues = [self.operations[id].due for id in list(self._overdue)]
+        due = min((due for due in dues if due is not None), default=None)
+        return None if due is None else max(0, due + GRACE - self._clock.now()) / 1000
+
+    def ring(self) -> None:
+        """Have it asked for."""
+        self._put_off()
+        if self._run is not None:
+            self._run.wake()
+
     def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
         """Queue events; none asks what others did."""
-        self._watch(events)
+        if self._watch(events):
+            _WATCH.look_after(self)
         self._put_off()
         return self._queue([update for event in events for update in updates_of(event)], callback)
 
@@ -151,6 +176,7 @@ class AwsSession:
     def close(self) -> None:
         """Write nothing more: what comes from threads that were left behind is dropped."""
         self._closed = True
+        _WATCH.leave(self)
         self._group.close()
 
     # -- due times ----------------------------------------------------------------------------
@@ -165,12 +191,12 @@ class AwsSession:
         if self._look_after(operation):
             self._overdue[operation.id] = operation.due or 0
 
-    def _watch(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if event.kind in _TIMED:
-                operation = self.operations[event.id]
-                if self._look_after(operation):
-                    self._overdue[event.id] = operation.due or 0
+    def _watch(self, events: Iterable[Event]) -> bool:
+        """Note what has a due time among events; return whether something has."""
+        timed = [self.operations[event.id] for event in events if event.kind in _TIMED]
+        found = [operation for operation in timed if self._look_after(operation)]
+        self._overdue.update((operation.id, operation.due or 0) for operation in found)
+        return bool(found)
 
     def _look_after(self, operation: Operation) -> bool:
         """Set when to ask for an operation that others end; return whether there is a time."""

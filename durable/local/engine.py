@@ -38,10 +38,11 @@ from .execution import (
     info_of,
     waits_of,
 )
+from .executions import Record
 from .history import HistoryEvent, history
 from .paths import paths_of
 from .peers import Peers
-from .service import LocalService, Record, Start
+from .service import LocalService, Start
 from .store import Store
 from .verbs import NOTHING, Verbs, plain_text
 from .worker import Worker

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ..operations import Operation, OperationStatus, OperationType
+from .executions import Record
 from .history import HistoryEvent, moment
 from .paths import paths_of
-from .service import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

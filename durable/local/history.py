@@ -11,7 +11,7 @@ from ..events import Event, EventKind
 from ..operations import ErrorObject
 from . import rows
 from .callback_ids import callback_id
-from .service import Record
+from .executions import Record
 
 _K = EventKind
 HistoryEvent = dict[str, Any]

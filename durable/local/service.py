@@ -1,44 +1,26 @@
-"""The verbs of the durable API over the store: start, take, complete, resume, cancel, delete.
-
-The rows say all there is; nothing here is cached. Whatever gives a run work sets its `wake_at` in
-the same transaction and then tells the engine (`on_work`) and the other processes.
-"""
+"""Which process runs what: runs are started, leased, given back, and taken from the dead."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from typing import Any
 
-from ..clock import Clock
-from ..errors import ExecutionConflictError, ExecutionNotFoundError
-from ..events import Event, EventKind, fold
-from ..limits import Limits
-from ..operations import ErrorObject, Operation, OperationStatus
+from ..errors import ExecutionConflictError
+from ..events import Event, EventKind
+from ..operations import ErrorObject, OperationStatus
 from . import rows
 from .appends import Group, Held, completed, real_now
+from .executions import Executions, closing_of, last_event
 from .resuming import resume
 from .session import LocalSession
-from .store import Store
 
 _K = EventKind
 STALL_LIMIT = 5
-_STATUS = {
-    _K.EXECUTION_SUCCEEDED: "SUCCEEDED",
-    _K.EXECUTION_FAILED: "FAILED",
-    _K.EXECUTION_TIMED_OUT: "TIMED_OUT",
-    _K.EXECUTION_STOPPED: "CANCELLED",
-}
-_INVOKE_END = {
-    _K.EXECUTION_SUCCEEDED: _K.INVOKE_SUCCEEDED,
-    _K.EXECUTION_FAILED: _K.INVOKE_FAILED,
-    _K.EXECUTION_TIMED_OUT: _K.INVOKE_TIMED_OUT,
-    _K.EXECUTION_STOPPED: _K.INVOKE_STOPPED,
-}
 _TAKE = (
     "SELECT run, id, handler, coalesce(input, (SELECT data FROM blobs WHERE hash = blob)),"
     " seed, lease_token, stalls, deadline FROM executions"
@@ -57,37 +39,8 @@ class Start:
     parent: tuple[int, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The row of one execution; times in milliseconds."""
-
-    run: int
-    id: str
-    handler: str
-    status: str
-    created: int
-    ended: int | None
-    deadline: int
-    wake_at: int | None
-    lease_owner: str | None
-    source: str | None
-    seed: str
-    payload: str
-
-
-class LocalService:
+class LocalService(Executions):
     """What can be asked of the executions of one journal file."""
-
-    def __init__(self, store: Store, clock: Clock, limits: Limits, owner: str, lease: int) -> None:
-        self.store = store
-        self.clock = clock
-        self.limits = limits
-        self.owner = owner
-        self.lease = lease
-        self.on_work: Callable[[Iterable[int]], None] = lambda runs: None
-        self.drain_soon: Callable[[], None] = store.group.wake
-        self._touched: list[int] = []
-        store.after_commit = self._tell
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -181,30 +134,11 @@ class LocalService:
                 # The caller was resumed: what its callee has paid for stays paid.
                 resume(self, c, id, ())
             elif found[1] != "RUNNING":
-                self.tell_parent(c, found[0], _closing_of(c, found[0]))
+                self.tell_parent(c, found[0], closing_of(c, found[0]))
 
         return start_child
 
     # -- leases -------------------------------------------------------------------------------
-
-    def due(self, handlers: Sequence[str]) -> int | None:
-        """Return when the next run of these handlers is to be invoked, or None."""
-        names = ",".join("?" * len(handlers))
-        with self.store.read() as c:
-            when: int | None = c.execute(
-                "SELECT min(wake_at) FROM executions WHERE wake_at IS NOT NULL"
-                f" AND handler IN ({names})",
-                tuple(handlers),
-            ).fetchone()[0]
-        return when
-
-    def next_timer(self) -> int | None:
-        """Return when the next timer of any run is due; the timeout of a whole run is none."""
-        with self.store.read() as c:
-            when: int | None = c.execute(
-                "SELECT min(wake_at) FROM executions WHERE wake_at < deadline"
-            ).fetchone()[0]
-        return when
 
     def take(self, handlers: Sequence[str], limit: int) -> list[LocalSession]:
         """Lease runs of these handlers that are due."""
@@ -274,7 +208,7 @@ class LocalService:
             if owner not in dead and until >= real:
                 continue
             error = ErrorObject("the process ended during this invocation", "Runtime.ExitError")
-            rows.insert(c, run, _last(c, run), [completed(now, since, token, error)])
+            rows.insert(c, run, last_event(c, run), [completed(now, since, token, error)])
             self.release(c, run, status, now if status == "RUNNING" else None, 0)
             # Whoever held it and is not dead after all records nothing from now on.
             c.execute("UPDATE executions SET lease_token = lease_token + 1 WHERE run = ?", (run,))
@@ -341,67 +275,11 @@ class LocalService:
             if row is not None:
                 now = self.clock.now()
                 event = completed(now, session.since, session.token)
-                rows.insert(c, session.run, _last(c, session.run), [event])
+                rows.insert(c, session.run, last_event(c, session.run), [event])
                 wake = now + later if row[0] == "RUNNING" else None
                 self.release(c, session.run, row[0], wake, 0 if later else None)
 
         self.store.write(work)
-
-    # -- ends -----------------------------------------------------------------------------------
-
-    def conclude(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
-        """Settle a run whose closing event was appended, and tell the run that invoked it."""
-        c.execute(
-            "UPDATE executions SET status = ?, ended = ?, wake_at = NULL, lease_owner = NULL,"
-            " lease_until = NULL, lease_since = NULL, stalls = 0 WHERE run = ?",
-            (_STATUS[closing.kind], closing.at, run),
-        )
-        self.touch(run)
-        self.tell_parent(c, run, closing)
-
-    def tell_parent(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
-        """End the CHAINED_INVOKE that a run was started by, if one."""
-        parent_run, parent_op = c.execute(
-            "SELECT parent_run, parent_op FROM executions WHERE run = ?", (run,)
-        ).fetchone()
-        if parent_run is None:
-            return
-        operation = self.operations(c, parent_run).get(parent_op)
-        if operation is None or operation.closed:
-            return
-        event = Event(
-            _INVOKE_END[closing.kind],
-            closing.at,
-            operation.id,
-            operation.parent,
-            operation.name,
-            operation.subtype,
-            payload=closing.payload,
-            error=closing.error,
-        )
-        self.append(c, parent_run, [event])
-
-    def append(self, c: sqlite3.Connection, run: int, events: Sequence[Event]) -> None:
-        """Append events that came from outside the run, and have it invoked."""
-        rows.insert(c, run, _last(c, run), events)
-        c.execute(
-            "UPDATE executions SET wake_at = min(coalesce(wake_at, ?1), ?1)"
-            " WHERE run = ?2 AND lease_owner IS NULL AND status = 'RUNNING'",
-            (self.clock.now(), run),
-        )
-        self.touch(run)
-
-    def postpone(self, c: sqlite3.Connection, record: Record, event: Event) -> None:
-        """Append a heartbeat, which moves a timer and invokes nothing."""
-        rows.insert(c, record.run, _last(c, record.run), [event])
-        timers = [each.due for each in self.operations(c, record.run).values() if not each.closed]
-        due = min((when for when in timers if when is not None), default=record.deadline)
-        c.execute(
-            "UPDATE executions SET wake_at = ? WHERE run = ? AND lease_owner IS NULL"
-            " AND status = 'RUNNING' AND wake_at > ?",
-            (min(due, record.deadline), record.run, self.clock.now()),
-        )
-        self.touch(record.run)
 
     def _time_out(self, c: sqlite3.Connection, run: int, now: int) -> None:
         error = ErrorObject("the run passed the timeout of its handler", "Execution.Timeout")
@@ -423,65 +301,8 @@ class LocalService:
         self._close(c, run, Event(_K.EXECUTION_FAILED, now, error=error))
 
     def _close(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
-        rows.insert(c, run, _last(c, run), [closing])
+        rows.insert(c, run, last_event(c, run), [closing])
         self.conclude(c, run, closing)
-
-    # -- looking ----------------------------------------------------------------------------------
-
-    def record(self, c: sqlite3.Connection, id: str) -> Record:
-        """Return the row of an execution.
-
-        Raises:
-            ExecutionNotFoundError: there is none of this id.
-        """
-        row = c.execute(f"{_RECORD} WHERE id = ?", (id,)).fetchone()
-        if row is None:
-            raise ExecutionNotFoundError(f"no execution {id!r} in {self.store.path}")
-        return Record(*row)
-
-    def records(self, status: str | None, handler: str | None, limit: int) -> list[Record]:
-        """Return the newest executions, newest first."""
-        clauses = {"status": status, "handler": handler}
-        wanted = {name: value for name, value in clauses.items() if value is not None}
-        where = " AND ".join(f"{name} = ?" for name in wanted)
-        with self.store.read() as c:
-            found = c.execute(
-                f"{_RECORD} {'WHERE ' + where if where else ''} ORDER BY run DESC LIMIT ?",
-                (*wanted.values(), limit),
-            ).fetchall()
-        return [Record(*row) for row in found]
-
-    def operations(self, c: sqlite3.Connection, run: int) -> dict[str, Operation]:
-        """Return the state of a run's operations."""
-        operations: dict[str, Operation] = {}
-        for event in rows.select(c, run):
-            fold(operations, event)
-        return operations
-
-    def touch(self, run: int) -> None:
-        """Note, inside a transaction, that a run has something to do or to tell."""
-        self._touched.append(run)
-
-    def _tell(self) -> None:
-        if self._touched:
-            touched, self._touched = self._touched, []
-            self.on_work(touched)
-
-
-_RECORD = (
-    "SELECT run, id, handler, status, created, ended, deadline, wake_at, lease_owner, source,"
-    " seed, coalesce(input, (SELECT data FROM blobs WHERE hash = blob)) FROM executions"
-)
-
-
-def _closing_of(c: sqlite3.Connection, run: int) -> Event:
-    return next(event for event in reversed(list(rows.select(c, run))) if event.kind in _STATUS)
-
-
-def _last(c: sqlite3.Connection, run: int) -> int:
-    last: int | None = c.execute("SELECT max(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
-    return last or 0
-
 
 def _check_same(start: Start, found: tuple[Any, ...], digest: bytes) -> None:
     handler, known = found

@@ -20,9 +20,10 @@ from ..errors import (
 from ..events import Event, EventKind
 from ..operations import ErrorObject, Operation, OperationType, SubType
 from .callback_ids import parse_callback_id
+from .executions import Record
 from .paths import paths_of
 from .resuming import resume
-from .service import LocalService, Record
+from .service import LocalService
 
 _K = EventKind
 
