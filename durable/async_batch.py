@@ -37,9 +37,7 @@ class AsyncBatch:
         self._fatal: BaseException | None = None
         self._changed: ClaimFuture | None = None
         self._parked = False
-        self._inner = Scope(
-            run.journal, child_scope(batch.id), batch.id, scope.path, scope
-        )
+        self._inner = Scope(run.journal, child_scope(batch.id), batch.id, scope.path, scope)
 
     async def execute(self) -> Any:
         """Run the batch to its decision, and return its result.

@@ -10,13 +10,13 @@ import random as _random
 import uuid as _uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .async_batch import AsyncBatch
 from .async_run import AsyncRun, is_new
 from .batch import BatchSpec, Nesting, check_callable, map_spec, parallel_spec
-from .calls import Retry, seeded, step_spec
+from .calls import Retry, bound, seeded, step_spec
 from .codec import Serdes, arguments_digest
 from .completion import BatchResult, Completion
 from .condition import ConditionSpec
@@ -105,7 +105,7 @@ class AsyncContext:
             return self._awaited(operation, self._recorded(operation, returns, serdes))
         spec = step_spec(name, fn, retry, semantics, returns, serdes)
         digest = arguments_digest(args, kwargs) if args or kwargs else None
-        body = _bound(name, fn, args, kwargs)
+        body = bound(name, fn, args, kwargs)
         return self._awaited(operation, self._step(operation, spec, body, digest))
 
     def wait(self, duration: DurationLike, name: str | None = None) -> Coroutine[Any, Any, Any]:
@@ -222,7 +222,7 @@ class AsyncContext:
         item_serdes: Serdes | None = None,
         serdes: Serdes | None = None,
     ) -> Coroutine[Any, Any, BatchResult[T]]:
-        """Run `fn(context, item)` or `fn(context, item, index)` for each item; see `Context.map`."""
+        """Run `fn(context, item)`, or with the index too, for each item; see `Context.map`."""
         spec = map_spec(
             name,
             items,
@@ -312,8 +312,6 @@ class AsyncContext:
         if marker is not None:
             await self._run.committed()
         return answer
-
-    # -- inside -------------------------------------------------------------------------------
 
     def _claim(self, type: OperationType, subtype: str, name: str | None) -> Operation:
         task = self._run.enter(self._scope, name or subtype)
@@ -443,35 +441,3 @@ async def _call(fn: Callable[[AsyncContext], Any], context: AsyncContext, what: 
     if not hasattr(value, "__await__"):
         raise UsageError(f"{what} of an async handler is `async def`; {fn!r} is not")
     return await value
-
-
-def _bound(
-    name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], Any]:
-    body = partial(fn, *args, **kwargs) if args or kwargs else fn
-    if getattr(fn, "__name__", "") != "<lambda>" or not getattr(fn, "__closure__", None):
-        return body
-    seen = _contents(fn)
-
-    def checked() -> Any:
-        if any(now is not then for now, then in zip(_contents(fn), seen, strict=True)):
-            raise UsageError(
-                f"step {name!r}: a variable of its lambda changed between the call and the start "
-                "of the step, as in a loop over gather; bind it (`lambda x=x: …`) or pass it as an "
-                "argument of step"
-            )
-        return body()
-
-    return checked
-
-
-def _contents(fn: Any) -> list[Any]:
-    contents = []
-    for cell in fn.__closure__:
-        try:
-            contents.append(cell.cell_contents)
-        except ValueError:
-            contents.append(None)
-    return contents
-
-

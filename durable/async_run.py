@@ -42,8 +42,6 @@ _REFUSALS = 1_000
 class AsyncRun(AsyncWaits):
     """One execution during one invocation of an async handler; lives on the loop's thread."""
 
-    # -- the invocation -----------------------------------------------------------------------
-
     async def invoke(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run the handler until it ends or only waits are left; return its result.
 
@@ -72,9 +70,7 @@ class AsyncRun(AsyncWaits):
     async def _finish_bodies(self) -> None:
         """Let the bodies that a failed or forgotten sibling left in flight record their results."""
         self.returned = True
-        while left := [
-            task for task, scope in self._detached.items() if not scope.dropped()
-        ]:
+        while left := [task for task, scope in self._detached.items() if not scope.dropped()]:
             await asyncio.wait(left)
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
@@ -108,8 +104,6 @@ class AsyncRun(AsyncWaits):
         self.journal.fail(
             UsageError("a task of the handler does not end when it is cancelled; let it pass")
         )
-
-    # -- claims -------------------------------------------------------------------------------
 
     def enter(self, scope: Scope, what: str) -> object:
         """Check that the caller may ask this scope for an operation; return the calling task."""
@@ -165,8 +159,6 @@ class AsyncRun(AsyncWaits):
                     "nothing of it was run"
                 )
 
-    # -- steps --------------------------------------------------------------------------------
-
     async def step(
         self, scope: Scope, operation: Operation, spec: StepSpec, body: Body, digest: str | None
     ) -> Any:
@@ -221,7 +213,11 @@ class AsyncRun(AsyncWaits):
                     await self.detach(scope, poll, guarded=False)
 
     def detach(
-        self, scope: Scope, work: Callable[[ClaimFuture], Coroutine[Any, Any, None]], *, guarded: bool
+        self,
+        scope: Scope,
+        work: Callable[[ClaimFuture], Coroutine[Any, Any, None]],
+        *,
+        guarded: bool,
     ) -> ClaimFuture:
         """Run work in a task that no cancellation of the handler reaches; return its outcome.
 

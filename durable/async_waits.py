@@ -59,8 +59,6 @@ class AsyncWaits(Run):
             self._want_flush()
             self._resolve_due(list(self._pending))
 
-    # -- writing ------------------------------------------------------------------------------
-
     def committed(self) -> Awaitable[Any]:
         """Write what was recorded; await the result to know it is durable."""
         return self._want_flush()
@@ -120,8 +118,6 @@ class AsyncWaits(Run):
             self._fail_pending(error)
         self.check_soon()
 
-    # -- waiting ------------------------------------------------------------------------------
-
     async def pending(self, scope: Scope, operation: Operation) -> None:
         """Wait until something has come for an operation."""
         while not self.is_due(operation):
@@ -175,8 +171,6 @@ class AsyncWaits(Run):
             dues = [self.journal.operations[id].due for id in self._pending]
             self._set_alarm(min((due for due in dues if due is not None), default=None))
 
-    # -- suspension ---------------------------------------------------------------------------
-
     def check_soon(self) -> None:
         """See, once the loop has run what is ready, whether only waits are left."""
         waits = self._pending or self._held or self.stopped
@@ -213,7 +207,7 @@ class AsyncWaits(Run):
         return scope.unexpected(operation, self.sites.get(operation.id))
 
     def _wait_for_stranger(self) -> None:
-        """A task awaits what is no durable call: look again, and say so after a second."""
+        """Look again, since a task awaits what is no durable call; say so after a second."""
         now = self.loop.time()
         if self._strange_since is None:
             self._strange_since = now

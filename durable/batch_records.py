@@ -97,9 +97,7 @@ class BatchRecords(Records):
         raise BatchError(operation.name, error, operation.id, result)
 
 
-def _items_of(
-    plan: Plan, names: list[str]
-) -> list[tuple[int, str, str, str | ErrorObject | None]]:
+def _items_of(plan: Plan, names: list[str]) -> list[tuple[int, str, str, str | ErrorObject | None]]:
     items = []
     for index in sorted(plan.started):
         status, outcome = plan.outcomes.get(index, ("STARTED", None))

@@ -1,4 +1,4 @@
-"""Time, as the engine sees it: milliseconds since the epoch, from a clock that tests can replace."""
+"""Time as the engine sees it: milliseconds since the epoch, from a clock tests can replace."""
 
 from __future__ import annotations
 

@@ -16,21 +16,23 @@ from typing import Any, NoReturn, Protocol
 
 from .classes import (
     Classes,
-    Misfit,
     cure_for,
-    has_utf8,
     hidden,
     kind_of,
-    leaf_readers,
-    leaves,
     name_of,
     put_together,
     same,
     take_apart,
+)
+from .errors import SerializationError
+from .leaves import (
+    Misfit,
+    has_utf8,
+    leaf_readers,
+    leaves,
     type_name,
     words,
 )
-from .errors import SerializationError
 
 TAG = "$perdure"
 MAX_DEPTH = 100  # reading back takes some stack for each level, whoever calls

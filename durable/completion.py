@@ -54,7 +54,9 @@ class Completion:
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"completion: {name} is a whole number from {least}, not {value!r}")
+                raise UsageError(
+                    f"completion: {name} is a whole number from {least}, not {value!r}"
+                )
         ratio = self.max_failure_ratio
         if ratio is not None:
             number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)

@@ -101,5 +101,3 @@ class ConditionSpec:
                         run.admit(scope, operation)
                         run.start_step(operation)
                     run.settle_poll(self, scope, operation, state)
-
-

@@ -153,7 +153,7 @@ class Context:
         timeout: DurationLike | None = None,
         heartbeat: DurationLike | None = None,
     ) -> Callback:
-        """Open something that is completed from outside: hand out its `.id`, ask its `.result()`."""
+        """Open something that others complete: hand out its `.id`, ask for its `.result()`."""
         operation = self._claim(
             OperationType.CALLBACK, SubType.CALLBACK, check_name(name, "callback")
         )
@@ -345,8 +345,6 @@ class Context:
         if marker is not None:
             self._run.commit()
         return answer
-
-    # -- inside -------------------------------------------------------------------------------
 
     def _claim(self, type: OperationType, subtype: str, name: str | None) -> Operation:
         self._run.enter(self._scope, self._unit, name or subtype)

@@ -101,7 +101,9 @@ class OperationError(PerdureError):
 
     def __init__(self, name: str | None, error: ErrorObject, operation_id: str) -> None:
         what = f"{name!r}: " if name else ""
-        super().__init__(f"{what}{error.type}: {error.message}" if error.type else what + error.message)
+        super().__init__(
+            f"{what}{error.type}: {error.message}" if error.type else what + error.message
+        )
         self.name = name
         self.error = error
         self.error_type = error.type

@@ -37,7 +37,7 @@ def error_object(error: BaseException) -> ErrorObject:
 
 
 def type_name(error: BaseException) -> str:
-    """Return an exception's type as AWS's SDK spells it: builtins bare, others with their module."""
+    """Return an exception's type as AWS's SDK spells it: with its module, unless a builtin."""
     cls = type(error)
     if cls.__module__ in ("builtins", "__main__"):
         return cls.__qualname__

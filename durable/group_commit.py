@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 Work = Callable[[Any], Any]
@@ -193,7 +194,5 @@ def _call(callback: Callable[[Ticket], None], ticket: Ticket) -> None:
 
 
 def _release(waiter: Any) -> None:
-    try:
+    with suppress(RuntimeError):  # it was told before
         waiter.release()
-    except RuntimeError:
-        pass  # it was already told

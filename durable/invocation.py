@@ -1,4 +1,4 @@
-"""One pass through a sync handler from the top: replay, then new work, until it ends or suspends."""
+"""One pass through a handler from the top: replay, then new work, until it ends or suspends."""
 
 from __future__ import annotations
 
@@ -42,10 +42,8 @@ def invoke(run: SyncRun, handler: Handler[Any]) -> Ending:
     return ending
 
 
-def outcome_of(
-    session: Session, handler: Handler[Any], clock: Clock, host: Host
-) -> Ending:
-    """Run a handler, sync or async, over a session and return what it comes to; nothing is ended."""
+def outcome_of(session: Session, handler: Handler[Any], clock: Clock, host: Host) -> Ending:
+    """Run a handler, sync or async, over a session; return what it comes to, not written."""
     return _outcome(session, handler, clock, host)[0]
 
 

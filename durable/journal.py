@@ -58,7 +58,7 @@ class Journal:
         return operation
 
     def start_step(self, operation: Operation, at: int, digest: str | None) -> None:
-        """Note that an attempt of a STEP begins; an event is made of it only if it outlasts this."""
+        """Note that an attempt of a STEP begins; it is an event only if the end comes later."""
         operation.status = OperationStatus.STARTED
         operation.due = operation.ended = operation.error = None
         if operation.started == 0:
@@ -282,8 +282,8 @@ class Scope:
         missing = ", ".join(_describe(each) for each in list(self.unclaimed.values())[:3])
         more = len(self.unclaimed) - 3
         return NonDeterminismError(
-            f"the handler asks for {_describe(operation)}{site or call_site()}, which is not in the "
-            "journal, "
+            f"the handler asks for {_describe(operation)}{site or call_site()}, which is not in "
+            "the journal, "
             f"while the journal{_in(self)} holds {missing}{f' and {more} more' if more > 0 else ''}"
             " that it has not asked for. The code changed under a running execution, or it depends "
             f"on something that is not recorded. {_WAYS_OUT}"
@@ -365,8 +365,9 @@ def _compatible(recorded: str | None, claimed: str) -> bool:
 def _shared_name(scope: Scope, name: str | None, subtype: str) -> NonDeterminismError:
     what = f"the name {name!r}" if name is not None else f"an unnamed {subtype}"
     return NonDeterminismError(
-        f"{what} is claimed{_in(scope)}{call_site()} by a second task; which of them comes first may "
-        "differ at replay, and results would be swapped. Give it its own name, or use map."
+        f"{what} is claimed{_in(scope)}{call_site()} by a second task; which of them comes "
+        "first may differ at replay, and results would be swapped. Give it its own name, or use "
+        "map."
     )
 
 

@@ -63,7 +63,7 @@ def _settled(child: Any, task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]])
 
 
 def _in_asyncio(task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]]) -> bool:
-    """Return whether a task stands in `TaskGroup.__aexit__` or `asyncio.wait`, over its own kind."""
+    """Return whether a task stands in `TaskGroup.__aexit__` or `asyncio.wait`."""
     coroutine: Any = task.get_coro()
     while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
         coroutine = inner

@@ -39,9 +39,7 @@ class Records:
         payload = operation.payload
         if payload is None:
             return None
-        return self.codec.decode(
-            payload, where=Where(operation), returns=returns, serdes=serdes
-        )
+        return self.codec.decode(payload, where=Where(operation), returns=returns, serdes=serdes)
 
     def error_of(self, operation: Operation) -> OperationError:
         """Return the error of a failed operation, as the handler gets it."""
@@ -89,9 +87,7 @@ class Records:
         limited: bool = True,
     ) -> tuple[str, Any]:
         """Return a result's text, and the copy of it that the handler gets."""
-        kept = self.codec.roundtrip(
-            value, where=Where(operation), returns=returns, serdes=serdes
-        )
+        kept = self.codec.roundtrip(value, where=Where(operation), returns=returns, serdes=serdes)
         if limited:
             self.check_size(kept[0], f"the result of {words(operation)}")
         return kept
@@ -143,6 +139,7 @@ class Where:
 
 
 def words(operation: Operation) -> str:
+    """Return how a message names an operation."""
     kind = (operation.subtype or operation.type.value).lower()
     return f"{kind} {operation.name!r}" if operation.name else f"an unnamed {kind}"
 

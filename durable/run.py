@@ -56,8 +56,6 @@ class StepSpec:
 class Run(BatchRecords):
     """One execution during one invocation, without its driver."""
 
-    # -- steps ------------------------------------------------------------------------------
-
     def step_move(self, operation: Operation, *, at_most_once: bool) -> Move:
         """Decide what a claimed STEP does next."""
         match operation.status:
@@ -112,9 +110,7 @@ class Run(BatchRecords):
             kept = replace(kept, message=words)
         if again:
             delay = spec.policy.delay(attempt)
-            self.record(
-                operation, EventKind.STEP_RETRIED, error=kept, attempt=attempt, delay=delay
-            )
+            self.record(operation, EventKind.STEP_RETRIED, error=kept, attempt=attempt, delay=delay)
         else:
             self.record(operation, EventKind.STEP_FAILED, error=kept, attempt=attempt)
 
@@ -138,11 +134,7 @@ class Run(BatchRecords):
     def condition_expired(self, operation: Operation, message: str) -> None:
         """Record that a condition was not met in time."""
         error = ErrorObject(message, CONDITION)
-        self.record(
-            operation, EventKind.STEP_FAILED, error=error, attempt=operation.attempt + 1
-        )
-
-    # -- timers, callbacks, invokes -----------------------------------------------------------
+        self.record(operation, EventKind.STEP_FAILED, error=error, attempt=operation.attempt + 1)
 
     def start_wait(self, operation: Operation, seconds: float) -> None:
         """Record that a WAIT begins."""
@@ -184,8 +176,6 @@ class Run(BatchRecords):
             return None
         value = self.callback_value(operation)
         return True if value is None else value
-
-    # -- scopes -------------------------------------------------------------------------------
 
     def start_context(self, operation: Operation) -> None:
         """Record that a CONTEXT begins, unless it is on record."""

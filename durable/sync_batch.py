@@ -26,7 +26,13 @@ class SyncBatch:
     """One batch during one invocation."""
 
     def __init__(
-        self, run: SyncRun, scope: Scope, unit: Unit, batch: Operation, spec: BatchSpec, body: BranchBody
+        self,
+        run: SyncRun,
+        scope: Scope,
+        unit: Unit,
+        batch: Operation,
+        spec: BatchSpec,
+        body: BranchBody,
     ) -> None:
         self._run = run
         self._scope = scope
@@ -66,8 +72,6 @@ class SyncBatch:
         return self._run.batch_decided(
             self._batch, self._plan, self._spec.names(), self._spec.serdes, self._spec.item_serdes
         )
-
-    # -- taking branches ------------------------------------------------------------------------
 
     def _call_helpers(self) -> None:
         wanted = min(self._spec.max_concurrency or len(self._spec.branches), self._run.host.threads)
@@ -189,9 +193,9 @@ class SyncBatch:
         from .names import child_scope
 
         path = self._scope.path
-        return Scope(self._run.journal, child_scope(self._batch.id), self._batch.id, path, self._scope)
-
-    # -- waiting ----------------------------------------------------------------------------------
+        return Scope(
+            self._run.journal, child_scope(self._batch.id), self._batch.id, path, self._scope
+        )
 
     def _over(self) -> bool:
         with self._lock:
@@ -232,8 +236,6 @@ class SyncBatch:
 
     def _waited_for(self) -> list[Operation]:
         return [operation for operations in self._parked.values() for operation in operations]
-
-    # -- the end ------------------------------------------------------------------------------------
 
     def _drop_the_rest(self) -> None:
         with self._lock:

@@ -74,8 +74,6 @@ class SyncRun(Run):
         self.refused = False
         self._guarded: list[Scope] = []
 
-    # -- claims -------------------------------------------------------------------------------
-
     def enter(self, scope: Scope, unit: Unit, what: str) -> None:
         """Check that this thread may ask this scope for an operation now."""
         if unit.suspension is not None:
@@ -113,14 +111,12 @@ class SyncRun(Run):
             raise misplaced(what, running)
 
     def admit(self, scope: Scope, operation: Operation) -> None:
-        """Check that a new operation may run: the run goes on, nothing recorded is left to claim."""
+        """Check that a new operation may run: the run goes on, all that is recorded was claimed."""
         self.listen()
         self._check_going(scope)
         self.check_place(operation.name or operation.id)
         if scope.holds(operation):
             raise self.journal.fail(scope.unexpected(operation))
-
-    # -- writing ------------------------------------------------------------------------------
 
     def commit(self) -> None:
         """Write what was recorded; return when it is durable."""
@@ -190,8 +186,6 @@ class SyncRun(Run):
             except JournalError as error:
                 raise self.journal.fail(error) from None
         return any(operation.closed for operation in suspension.operations)
-
-    # -- steps --------------------------------------------------------------------------------
 
     def step(
         self,

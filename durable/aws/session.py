@@ -179,8 +179,6 @@ class AwsSession:
         _WATCH.leave(self)
         self._group.close()
 
-    # -- due times ----------------------------------------------------------------------------
-
     def _load(self, operation: Operation) -> None:
         if operation.type is _T.EXECUTION:
             self.payload = operation.payload or "null"
@@ -215,8 +213,6 @@ class AwsSession:
                 self._overdue.pop(id, None)
             elif operation.due <= now:
                 operation.due = now + min(max(now - first, SOONEST), LOOK)
-
-    # -- writing ------------------------------------------------------------------------------
 
     def _queue(
         self, updates: list[Update] | None, callback: Callable[[Ticket], None] | None
@@ -267,8 +263,6 @@ class AwsSession:
             if any(id in self._delayed for id in starts):
                 time.sleep(pause)
                 pause = min(2 * pause, LOOK / 1000)
-
-    # -- listening ----------------------------------------------------------------------------
 
     def _learn(self, states: Iterable[Operation]) -> None:
         for state in states:

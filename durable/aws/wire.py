@@ -99,28 +99,21 @@ def updates_of(event: Event) -> list[Update]:
 
 
 def wire_error(error: ErrorObject) -> Wire:
-    """Return an error as the wire has it, its traceback and then its text cut to what fits."""
-    wire: Wire = {"ErrorMessage": error.message}
+    """Return an error as the wire has it, cut to what fits; of a traceback the last lines stay."""
+    wire: Wire = {"ErrorMessage": _cut(error.message, MAX_ERROR - 8_000)}
     if error.type is not None:
-        wire["ErrorType"] = error.type
+        wire["ErrorType"] = _cut(error.type, 1_000)
     if error.data is not None:
-        wire["ErrorData"] = error.data
-    room = MAX_ERROR - _length(wire)
+        wire["ErrorData"] = _cut(error.data, 1_000)
+    room = MAX_ERROR - _length(wire | {"StackTrace": []})
     trace: list[str] = []
     for line in reversed(error.trace):
         room -= _length(line) + 2
         if room < 0:
             break
-        trace.insert(0, line)
+        trace.append(line)
     if trace:
-        wire["StackTrace"] = trace
-    while (over := _length(wire) - MAX_ERROR) > 0:
-        longest = max(
-            ("ErrorMessage", "ErrorData", "ErrorType"), key=lambda k: len(wire.get(k, ""))
-        )
-        text = wire[longest]
-        keep = int(len(text) * max(0.0, 1 - over / _length(text)))
-        wire[longest] = text[: min(keep, len(text) - 1)]
+        wire["StackTrace"] = trace[::-1]
     return wire
 
 
@@ -210,6 +203,13 @@ def _content(event: Event) -> Update:
     if event.error is not None:
         return {"Error": wire_error(event.error)}
     return {} if event.payload is None else {"Payload": event.payload}
+
+
+def _cut(text: str, room: int) -> str:
+    """Return as much of the beginning of a text as has JSON of at most this length."""
+    while (length := _length(text)) > room:
+        text = text[: min(len(text) - 1, len(text) * room // length)]
+    return text
 
 
 def _length(wire: Any) -> int:

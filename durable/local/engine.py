@@ -162,8 +162,6 @@ class LocalEngine:
         self._store.close()
         self._peers.leave()
 
-    # -- runs -----------------------------------------------------------------------------------
-
     def start(
         self, handler: Handler[Any] | str, event: Any = None, id: str | None = None
     ) -> Execution:
@@ -259,8 +257,6 @@ class LocalEngine:
         """
         self._verbs.delete(id)
 
-    # -- events and callbacks ---------------------------------------------------------------------
-
     def send(self, id: str, name: str, payload: Any = NOTHING) -> None:
         """Send an event to the open wait of this name, or path, of a run.
 
@@ -304,8 +300,6 @@ class LocalEngine:
             CallbackClosedError: it was completed, failed or timed out before.
         """
         self._verbs.heartbeat(callback_id)
-
-    # -- looking ------------------------------------------------------------------------------------
 
     def history(self, id: str) -> builtins.list[HistoryEvent]:
         """Return a run's events in the shape of AWS's `GetDurableExecutionHistory`."""
@@ -391,8 +385,6 @@ class LocalEngine:
     def next_timer(self) -> int | None:
         """Return when the next timer of any run is due, in milliseconds, or None."""
         return self._service.next_timer()
-
-    # -- inside -------------------------------------------------------------------------------------
 
     def _handler(self, handler: Handler[Any] | str) -> Handler[Any] | None:
         if isinstance(handler, str):

@@ -184,7 +184,9 @@ class Executions:
 
 def closing_of(c: sqlite3.Connection, run: int) -> Event:
     """Return the event that ended a run."""
-    return next(event for event in reversed(list(rows.select(c, run))) if event.kind in STATUS_AFTER)
+    return next(
+        event for event in reversed(list(rows.select(c, run))) if event.kind in STATUS_AFTER
+    )
 
 
 def last_event(c: sqlite3.Connection, run: int) -> int:

@@ -1,4 +1,4 @@
-"""A run's history in the shape of AWS's `GetDurableExecutionHistory` (botocore, service `lambda`)."""
+"""A run's history in the shape of `GetDurableExecutionHistory` (botocore, service `lambda`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a resume opens again: the operation whose error ended the run, and what failed because of it.
+"""What a resume opens again: the operation whose error ended the run, and what failed by it.
 
 Failures that the handler caught stay as they are recorded, and so does everything that succeeded.
 """
@@ -38,9 +38,7 @@ def resume(service: LocalService, c: sqlite3.Connection, id: str, names: Sequenc
         held = held_by(operations)
         if held is not None:
             data = held.error.data if held.error is not None else None
-            released = Event(
-                _K.CALLBACK_SUCCEEDED, now, held.id, None, held.name, held.subtype
-            )
+            released = Event(_K.CALLBACK_SUCCEEDED, now, held.id, None, held.name, held.subtype)
             service.append(c, record.run, [released, _resumed(operations, data, names, now)])
         elif names:
             raise ExecutionConflictError(f"the execution {id!r} is running; nothing is reopened")

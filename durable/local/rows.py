@@ -98,12 +98,16 @@ def _event(row: tuple[Any, ...]) -> Event:
     event = Event(_KINDS[kind], at, op or "", parent, name, subtype, started, attempt or 0, payload)
     if detail is not None:
         for key, value in json.loads(detail).items():
-            if key == "error":
-                value = ErrorObject(value[0], value[1], value[2], tuple(value[3]))
-            elif key == "reopened":
-                value = tuple(value)
-            setattr(event, key, value)
+            setattr(event, key, _READ[key](value) if key in _READ else value)
     return event
+
+
+def _error(kept: list[Any]) -> ErrorObject:
+    message, type_, data, trace = kept
+    return ErrorObject(message, type_, data, tuple(trace))
+
+
+_READ: dict[str, Any] = {"error": _error, "reopened": tuple}
 
 
 def _detail(event: Event) -> str | None:

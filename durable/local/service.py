@@ -42,8 +42,6 @@ class Start:
 class LocalService(Executions):
     """What can be asked of the executions of one journal file."""
 
-    # -- starting -----------------------------------------------------------------------------
-
     def start(self, starts: Sequence[Start], *, take: int) -> list[LocalSession | None]:
         """Start runs in one transaction; lease the first `take` of the new ones at once."""
         return self.store.write(lambda c: self._start_all(c, starts, take))
@@ -137,8 +135,6 @@ class LocalService(Executions):
                 self.tell_parent(c, found[0], closing_of(c, found[0]))
 
         return start_child
-
-    # -- leases -------------------------------------------------------------------------------
 
     def take(self, handlers: Sequence[str], limit: int) -> list[LocalSession]:
         """Lease runs of these handlers that are due."""
@@ -303,6 +299,7 @@ class LocalService(Executions):
     def _close(self, c: sqlite3.Connection, run: int, closing: Event) -> None:
         rows.insert(c, run, last_event(c, run), [closing])
         self.conclude(c, run, closing)
+
 
 def _check_same(start: Start, found: tuple[Any, ...], digest: bytes) -> None:
     handler, known = found

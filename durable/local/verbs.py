@@ -137,8 +137,6 @@ class Verbs:
 
         self._service.store.write(work)
 
-    # -- inside -------------------------------------------------------------------------------
-
     def _complete(
         self, c: sqlite3.Connection, record: Record, operation: Operation, text: str | None
     ) -> None:

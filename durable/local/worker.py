@@ -26,7 +26,7 @@ _log = logging.getLogger("perdure")
 LOOK_AFTER = 1.0
 """Seconds between two looks after other processes, while there are any."""
 AGAIN = 5_000
-"""Milliseconds until a run is invoked again whose invocation failed for the engine's own reasons."""
+"""Milliseconds until a run is invoked again that the engine itself failed to invoke."""
 
 
 class Worker:
@@ -54,8 +54,6 @@ class Worker:
         self._next_look = 0.0
         self._next_renewal = 0.0
         self._async: Any = None
-
-    # -- from outside -------------------------------------------------------------------------
 
     @property
     def serving(self) -> bool:
@@ -136,8 +134,6 @@ class Worker:
         with self.changed:
             self.changed.wait_for(lambda: not self.active)
 
-    # -- the thread ---------------------------------------------------------------------------
-
     def _look(self) -> None:
         while not self.closing:
             try:
@@ -203,8 +199,6 @@ class Worker:
         orphans, self._orphans = self._orphans, []
         for session in orphans:
             self.hand_back(session, later=AGAIN)
-
-    # -- invocations --------------------------------------------------------------------------
 
     def _invoke(self, session: LocalSession, handler: Handler[Any]) -> None:
         try:

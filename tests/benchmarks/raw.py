@@ -18,7 +18,9 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE t (run INTEGER, seq INTEGER, name TEXT, at INTEGER, data TEXT)")
+    connection.execute(
+        "CREATE TABLE t (run INTEGER, seq INTEGER, name TEXT, at INTEGER, data TEXT)"
+    )
     return connection
 
 

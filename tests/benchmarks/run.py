@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     names = [
-        name
-        for name in WORKLOADS
-        if not chosen.only or any(word in name for word in chosen.only)
+        name for name in WORKLOADS if not chosen.only or any(word in name for word in chosen.only)
     ]
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(chosen.rounds):

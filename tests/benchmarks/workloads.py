@@ -301,5 +301,3 @@ WORKLOADS: dict[str, tuple[Callable[[Path], Figures], str]] = {
     "cold start": (w7_cold, "import ≤ 100 ms, first step ≤ 150 ms"),
     "memory of a 10,000-step run": (w8_memory, "≤ 60 MB"),
 }
-
-

@@ -55,8 +55,6 @@ class Case:
 BOOK: dict[str, Case] = {}
 
 
-# -- programs -------------------------------------------------------------------------------------
-
 leaves = st.one_of(
     st.tuples(st.just("step"), st.sampled_from(["ok", "ok", "fails", 1, 2])),
     st.tuples(st.just("step"), st.sampled_from(["ok", "ok", "fails", 1, 2])),
@@ -107,9 +105,6 @@ def _name(op: Op, count: Any) -> Op:
     return (kind, name, *rest)
 
 
-# -- what a program comes to ----------------------------------------------------------------------
-
-
 def expected_runs(program: list[Op], prefix: str = "") -> Counter[str]:
     """Return how often each body of a program runs, from its start to its end."""
     total: Counter[str] = Counter()
@@ -137,9 +132,6 @@ def expected_runs(program: list[Op], prefix: str = "") -> Counter[str]:
 def has_gather(program: list[Op]) -> bool:
     """Return whether claims of the program's own scope are open side by side, if it is async."""
     return any(op[0] in ("gather", "again") for op in program)
-
-
-# -- the handlers ---------------------------------------------------------------------------------
 
 
 @durable_execution(name="sync-program")

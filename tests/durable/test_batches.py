@@ -32,9 +32,6 @@ async def tries(inner: Any, item: str) -> str:
     return str(await inner.step("work", fails if item.startswith("x") else str, item))
 
 
-# -- results --------------------------------------------------------------------------------------
-
-
 @NESTINGS
 def test_results_stand_in_item_order(make: Make, outcome: Any, nesting: Any) -> None:
     async def maps(event: Any, context: Any) -> Any:
@@ -176,9 +173,6 @@ def test_a_batch_error_is_the_same_at_replay(runner: Runner, make: Make, nesting
     assert seen[0] == seen[1]
     assert "x is down" in seen[0][0]
     assert seen[0][2:] == ("FAILURE_TOLERANCE_EXCEEDED", ["a"])
-
-
-# -- completion -----------------------------------------------------------------------------------
 
 
 async def counted(event: Any, context: Any) -> Any:
@@ -334,9 +328,6 @@ def test_an_at_most_once_body_in_flight_is_recorded_before_the_batch_closes(
     check_replay(run)
 
 
-# -- side by side ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_no_more_branches_run_at_once_than_allowed(runner: Runner, make: Make, limit: int) -> None:
     lock = threading.Lock()
@@ -425,9 +416,6 @@ def test_a_run_with_only_waiting_branches_is_suspended(runner: Runner, make: Mak
     assert len(run.waiting_for()) == 3
 
 
-# -- cost -----------------------------------------------------------------------------------------
-
-
 def test_a_nested_branch_costs_an_operation_of_its_own(runner: Runner, make: Make) -> None:
     assert _operations(runner, make, "nested") == Counter({"Map": 1, "MapIteration": 5, "Step": 5})
 
@@ -444,9 +432,6 @@ def _operations(runner: Runner, make: Make, nesting: str) -> Counter[str]:
     runner.settle()
     assert run.result(timeout=5) == list("abcde")
     return Counter(str(each.subtype) for each in run.operations().values())
-
-
-# -- nesting --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -526,9 +511,6 @@ def test_waits_in_nested_maps_wake_only_what_they_belong_to(runner: Runner, make
     assert set(ran.values()) == {1}
     assert len(ran) == 8
     check_replay(run)
-
-
-# -- children -------------------------------------------------------------------------------------
 
 
 def test_a_finished_child_is_not_entered_again(runner: Runner, make: Make) -> None:

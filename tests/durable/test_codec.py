@@ -28,9 +28,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from perdure.durable.classes import leaf_readers
 from perdure.durable.codec import MAX_DEPTH, Codec, arguments_digest
 from perdure.durable.errors import SerializationError
+from perdure.durable.leaves import leaf_readers
 
 STEP = "step 'extract'"
 T = TypeVar("T")

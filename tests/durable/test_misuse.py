@@ -43,9 +43,6 @@ def says(error: BaseException, *words: str) -> None:
         assert word in str(error), f"{word!r} is not in: {error}"
 
 
-# -- suspension -----------------------------------------------------------------------------------
-
-
 def test_a_bare_except_around_a_wait_fails_and_says_where(runner: Runner) -> None:
     @durable_execution
     def swallows(event: Any, context: Context) -> str:
@@ -190,9 +187,6 @@ def test_a_claim_made_while_an_async_handler_is_closed_records_nothing(runner: R
     assert (run.result(timeout=5), ran) == ("done", ["cleaned"])
 
 
-# -- threads and tasks ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("call", ["step", "sleep", "child", "map"])
 def test_a_thread_of_ones_own_cannot_use_the_context(runner: Runner, call: str) -> None:
     @durable_execution
@@ -318,9 +312,6 @@ def test_a_step_in_flight_is_recorded_though_a_sibling_failed_the_run(runner: Ru
     assert (ran, run.operations()["slow"].payload) == (["slow"], '"kept"')
 
 
-# -- calls in the wrong place ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("call", ["step", "sleep", "child", "map", "now", "patched"])
 def test_a_durable_call_inside_a_step_is_refused(runner: Runner, call: str) -> None:
     @durable_execution
@@ -385,9 +376,6 @@ def test_a_handler_that_takes_no_context_is_refused() -> None:
 
         @durable_execution
         def lonely(event: Any) -> None: ...
-
-
-# -- generators, coroutines, lambdas --------------------------------------------------------------
 
 
 def test_a_generator_is_no_handler() -> None:
@@ -552,8 +540,6 @@ def test_an_async_child_of_a_sync_handler_is_refused(runner: Runner) -> None:
 
     says(failure(runner, mixes), "'inner'", "async def")
 
-
-# -- arguments ------------------------------------------------------------------------------------
 
 BAD_NAMES = {
     "null": (None, "is a str, not NoneType"),
@@ -747,9 +733,6 @@ def test_unknown_semantics_are_refused(runner: Runner, make: Make) -> None:
         await context.step("pay", lambda: 1, semantics="exactly_once")
 
     says(failure(runner, make(steps)), "'pay'", "at_most_once", "exactly_once")
-
-
-# -- results that cannot be kept ------------------------------------------------------------------
 
 
 def test_an_unserialisable_result_is_refused_at_its_step_and_never_retried(

@@ -123,9 +123,6 @@ class Trial:
             self.runner.settle()
 
 
-# -- replay is a fixed point, settling extends it -------------------------------------------------
-
-
 def replay_is_a_fixed_point(trial: Trial, dice: Random) -> None:
     while trial.waits:
         before = Counter(trial.case.runs)
@@ -186,8 +183,6 @@ def test_settling_one_thing_extends_the_history_for_many_programs(
 ) -> None:
     settling_extends(Trial(runner, host, kind, program), dice)
 
-
-# -- changes of code under a running execution ----------------------------------------------------
 
 NO_OPERATION = ("uuid", "random", "gather", "now", "nap")
 
@@ -318,8 +313,6 @@ def test_a_change_of_code_never_runs_a_recorded_operation_again_in_many_programs
 ) -> None:
     change_code(runner, host, kind, change, program, dice)
 
-
-# -- results belong to their names, whatever finished first ---------------------------------------
 
 RACE: dict[str, Any] = {}
 

@@ -59,9 +59,6 @@ def resumed(runner: Runner, run: Any, *reopen: str) -> Any:
     return run.result(timeout=5)
 
 
-# -- what is tried again --------------------------------------------------------------------------
-
-
 def test_the_failed_step_runs_again_and_those_before_it_do_not(runner: Runner, make: Make) -> None:
     work = Work("second")
 
@@ -232,8 +229,6 @@ def test_an_expired_condition_is_polled_again(runner: Runner, make: Make) -> Non
     ready.append(1)
     assert resumed(runner, run) == 1
 
-
-# -- batches --------------------------------------------------------------------------------------
 
 NESTINGS = pytest.mark.parametrize("nesting", ["nested", "flat"])
 
@@ -417,9 +412,6 @@ def test_the_failed_branch_of_a_dict_runs_again(runner: Runner, make: Make) -> N
     assert work.runs == {"right": 1}
 
 
-# -- code that was mended -------------------------------------------------------------------------
-
-
 def test_a_code_fix_after_a_failure_runs_nothing_recorded_again(tmp_path: Path, make: Make) -> None:
     work = Work()
 
@@ -506,9 +498,6 @@ def test_a_non_determinism_error_is_mended_by_restoring_the_name(
     with Runner(path, [handler("extract")], clock=runner.clock) as third:
         assert resumed(third, third.engine.get(run.id)) == "last"
     assert work.runs == {"extract": 1, "last": 1}
-
-
-# -- the verb -------------------------------------------------------------------------------------
 
 
 def test_a_run_is_resumed_as_often_as_it_fails(runner: Runner, make: Make) -> None:

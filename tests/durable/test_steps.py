@@ -47,9 +47,6 @@ def flaky(times: int, error: type[Exception] = ConnectionError) -> Callable[[], 
     return body
 
 
-# -- once -----------------------------------------------------------------------------------------
-
-
 def test_a_step_is_run_once_over_all_invocations(runner: Runner, make: Make) -> None:
     ran: list[str] = []
 
@@ -137,9 +134,6 @@ def test_gathered_steps_run_side_by_side(runner: Runner) -> None:
     assert run.result(timeout=5) == [0, 1, 2]
 
 
-# -- failures -------------------------------------------------------------------------------------
-
-
 def test_a_step_without_retry_is_tried_once(runner: Runner, make: Make) -> None:
     body = flaky(1)
 
@@ -181,9 +175,6 @@ def test_the_traceback_of_a_failure_is_kept(runner: Runner, make: Make) -> None:
     run = runner.start(make(pipeline))
     runner.settle()
     assert "test_steps.py" in run.result(timeout=5)
-
-
-# -- retries --------------------------------------------------------------------------------------
 
 
 def test_retries_wait_longer_each_time_up_to_a_bound(runner: Runner, make: Make) -> None:
@@ -273,9 +264,6 @@ def test_a_filter_that_raises_fails_the_step_for_good(runner: Runner, make: Make
     assert run.operations()["flaky"].closed
 
 
-# -- at most once ---------------------------------------------------------------------------------
-
-
 def test_an_at_most_once_step_is_never_silently_run_again(tmp_path: Path, make: Make) -> None:
     ran: list[int] = []
     runner = Runner(tmp_path / "journal.db")
@@ -351,9 +339,6 @@ def test_an_at_least_once_step_is_run_again_after_a_crash(tmp_path: Path, make: 
         runner.run_until_idle()
         assert runner.engine.get("run").result(timeout=5) == "done"
     assert attempts == [1, 1]
-
-
-# -- what a body knows ----------------------------------------------------------------------------
 
 
 def test_the_idempotency_key_is_the_same_over_retries_and_no_others(
@@ -438,9 +423,6 @@ def test_a_context_variable_set_in_a_body_stays_there(make: Make, outcome: Any) 
     assert outcome(make(pipeline)) == "nobody"
 
 
-# -- values that are the same at replay -----------------------------------------------------------
-
-
 def test_the_time_is_recorded_once(runner: Runner, make: Make) -> None:
     seen: list[Any] = []
 
@@ -485,9 +467,6 @@ def test_each_branch_has_its_own_uuids(make: Make, outcome: Any) -> None:
     assert len(set(outcome(make(pipeline)))) == 5
 
 
-# -- the logger -----------------------------------------------------------------------------------
-
-
 def test_the_logger_says_each_thing_once(
     runner: Runner, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -518,9 +497,6 @@ def test_the_logger_shows_replays_when_asked(
         runner.start(make(pipeline))
         runner.run_until_idle()
     assert [record.getMessage() for record in caplog.records].count("begin") == 2
-
-
-# -- patched --------------------------------------------------------------------------------------
 
 
 class Versions:
@@ -615,9 +591,6 @@ def test_the_marker_may_be_taken_out_again(tmp_path: Path, make: Make) -> None:
         assert second.engine.get(run.id).result(timeout=5) == ["old", "checked", "last"]
 
 
-# -- invoke ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("by_name", [True, False])
 def test_another_handler_is_invoked_and_its_result_comes_back(
     runner: Runner, make: Make, by_name: bool
@@ -668,9 +641,6 @@ def test_an_invoke_that_takes_too_long_is_an_invoke_error(runner: Runner, make: 
     run = runner.start(make(pipeline))
     runner.run_until_idle()
     assert run.result(timeout=5) == "InvokeError"
-
-
-# -- handler.run ----------------------------------------------------------------------------------
 
 
 def test_run_returns_the_result(tmp_path: Path, make: Make) -> None:

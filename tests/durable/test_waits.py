@@ -42,9 +42,6 @@ def result(runner: Runner, run: Any) -> Any:
     return run.result(timeout=5)
 
 
-# -- timers ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("duration", "seconds"),
     [
@@ -106,9 +103,6 @@ def test_sleeps_side_by_side_take_as_long_as_the_longest(runner: Runner) -> None
     run = waiting(runner, sleeps)
     result(runner, run)
     assert runner.clock.now() - start == 30_000
-
-
-# -- named waits ----------------------------------------------------------------------------------
 
 
 async def approval(event: Any, context: Any) -> Any:
@@ -238,9 +232,6 @@ def test_a_send_just_before_the_time_is_up_counts(runner: Runner, make: Make) ->
     runner.clock.advance(60)
     runner.settle()
     assert run.result(timeout=5) == ["in time"]
-
-
-# -- callbacks ------------------------------------------------------------------------------------
 
 
 async def asks(event: Any, context: Any) -> Any:
@@ -391,9 +382,6 @@ def test_wait_for_callback_fails_when_its_time_is_up(runner: Runner, make: Make)
 
 def test_a_callback_timeout_is_a_callback_error() -> None:
     assert issubclass(CallbackTimeoutError, CallbackError)
-
-
-# -- conditions -----------------------------------------------------------------------------------
 
 
 def test_a_condition_is_polled_every_so_often(runner: Runner, make: Make) -> None:

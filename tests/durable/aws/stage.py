@@ -120,17 +120,31 @@ def post(url: str, body: Any, method: str = "POST") -> Any:
         return json.load(answer)
 
 
+Route = Callable[[str, bytes], tuple[int, dict[str, str], bytes]]
 Call = Callable[[str, Any], Any]
 
 
-class Function:
-    """Lambda, as the runner sees it: `call(name, event)` is the function of that name."""
+class HttpServer:
+    """A server on a free port; `route(path, body)` returns status, headers and body."""
 
-    def __init__(self, call: Call) -> None:
-        self.events: list[Any] = []
-        self.failures: list[str] = []
-        self._call = call
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._route())
+    def __init__(self, route: Route) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, headers, answer = route(self.path, body)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -139,8 +153,17 @@ class Function:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body for an invocation."""
+
+class Function(HttpServer):
+    """Lambda, as the runner sees it: `call(name, event)` is the function of that name."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(self._invoke)
+        self.events: list[Any] = []
+        self.failures: list[str] = []
+        self._call = call
+
+    def _invoke(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         parts = [unquote(part) for part in urlsplit(path).path.split("/")]
         if parts[1:3] != ["2015-03-31", "functions"] or parts[4:] != ["invocations"]:
             return 404, {"x-amzn-ErrorType": "ResourceNotFoundException"}, b"{}"
@@ -154,29 +177,33 @@ class Function:
             return 200, {"X-Amz-Function-Error": "Unhandled"}, json.dumps(words).encode()
         return 200, {}, output.encode()
 
-    def _route(self) -> type[BaseHTTPRequestHandler]:
-        function = self
-
-        class Route(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, headers, answer = function.answer(self.path, body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        return Route
-
 
 def here(handlers: dict[str, Handler[Any]]) -> Call:
     """Return the function that calls handlers in this process."""
     return lambda name, event: handlers[name](event, object())
+
+
+class ProcessDied(Exception):
+    """The process of an invocation ended before it answered."""
+
+
+def in_processes(module: Path, settings: dict[str, str]) -> Call:
+    """Return the function whose handlers are in a file, each invocation in a process of its own."""
+
+    def call(name: str, event: Any) -> Any:
+        done = subprocess.run(
+            [sys.executable, str(module), name],
+            input=json.dumps(event).encode(),
+            env=os.environ | CREDENTIALS | settings,
+            stdout=subprocess.PIPE,
+            check=False,
+            timeout=PATIENCE,
+        )
+        if done.returncode:
+            raise ProcessDied(f"Runtime exited with status {done.returncode}")
+        return json.loads(done.stdout)
+
+    return call
 
 
 @contextmanager

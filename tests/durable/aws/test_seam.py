@@ -18,9 +18,6 @@ AGAIN = RetryPolicy(max_attempts=3, initial_delay=1, backoff_rate=1, jitter="non
 calls: list[str] = []
 
 
-# -- the founding program ---------------------------------------------------------------------
-
-
 def extract_text(doc_id):
     calls.append("extract_text")
     return f"text of {doc_id}"
@@ -83,9 +80,6 @@ def test_the_founding_program_runs_each_step_once_and_the_throttled_one_again(wo
         ("StepStarted", "notify"),
         ("StepSucceeded", "notify"),
     ]
-
-
-# -- waits --------------------------------------------------------------------------------------
 
 
 def approval(make: Make) -> Any:
@@ -152,9 +146,6 @@ def test_a_condition_is_polled_with_the_state_of_the_poll_before(world: World, m
     assert run.outcome() == Outcome(2)
 
 
-# -- callbacks ------------------------------------------------------------------------------------
-
-
 def test_a_callback_is_completed_from_outside_by_the_id_it_was_submitted_with(
     world: World, make: Make
 ) -> None:
@@ -178,9 +169,6 @@ def test_a_callback_is_completed_from_outside_by_the_id_it_was_submitted_with(
     ]
     opened = next(e for e in run.history() if e["EventType"] == "CallbackStarted")
     assert submitted == [opened["CallbackStartedDetails"]["CallbackId"]]
-
-
-# -- batches ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("nesting", ["nested", "flat"])
@@ -215,9 +203,6 @@ def test_a_branch_that_fails_fails_its_map_alike(world: World, make: Make) -> No
     assert error is not None
     assert error[0] == "ZeroDivisionError"
     assert "1 of 2 started branches failed" in error[1]
-
-
-# -- the rest of the API ------------------------------------------------------------------------------
 
 
 def test_what_is_recorded_once_stays_so_in_every_invocation(world: World, make: Make) -> None:
@@ -330,9 +315,6 @@ def test_another_durable_function_is_invoked_by_name(world: World, make: Make) -
     run = world.start(make(body, name="caller"), 21)
 
     assert run.outcome() == Outcome({"doubled": 42})
-
-
-# -- on AWS alone: what one invocation does while it lives ----------------------------------------
 
 
 def test_a_sequential_step_costs_one_call(aws: AwsWorld, make: Make) -> None:

@@ -56,9 +56,6 @@ async def wait_for_file_async(name: str) -> str:
     return "held"
 
 
-# -- everything a pipeline has --------------------------------------------------------------------
-
-
 @durable_execution(name="everything.sync")
 def everything(event: dict[str, int], context: Context) -> dict[str, Any]:
     n = event["n"]
@@ -148,9 +145,6 @@ def small(event: dict[str, int], context: Context) -> int:
     return context.step("small", work, event["n"])
 
 
-# -- several processes ----------------------------------------------------------------------------
-
-
 @durable_execution(name="stages")
 def stages(event: dict[str, int], context: Context) -> list[int]:
     results = []
@@ -190,9 +184,6 @@ async def held_async(event: dict[str, int], context: AsyncContext) -> list[Any]:
 @durable_execution(name="asks")
 def asks(event: dict[str, int], context: Context) -> Any:
     return context.wait_for_callback("approval", submit)
-
-
-# -- what kills its process -----------------------------------------------------------------------
 
 
 def deadly(delay: float) -> str:

@@ -41,9 +41,6 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
     return value
 
 
-# -- in the workers ---------------------------------------------------------------------------
-
-
 def note(tag: str = "") -> None:
     """Append a line that says which step's body begins here."""
     step = current_step()
@@ -65,9 +62,6 @@ def append(line: str) -> None:
 def exists(name: str) -> bool:
     """Return whether a file of this name stands beside the side file."""
     return Path(os.environ[SIDE]).with_name(name).exists()
-
-
-# -- the test's end -----------------------------------------------------------------------------
 
 
 class Line(NamedTuple):
@@ -258,9 +252,6 @@ class Nursery:
         ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         assert ready, f"no answer to {request}"
         return json.loads(self._process.stdout.readline())
-
-
-# -- the server -----------------------------------------------------------------------------------
 
 
 def load(path: str | Path) -> ModuleType:

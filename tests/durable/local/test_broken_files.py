@@ -202,9 +202,6 @@ def test_a_new_journal_on_a_full_disk_is_a_clear_error(disk: Path) -> None:
         assert engine.start(sync_large).result(timeout=TIMEOUT)[0] == "small"
 
 
-# -- what cannot be written -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("handler", [sync_large, async_large], ids=["sync", "async"])
 def test_a_journal_that_becomes_read_only_is_a_clear_error(tmp_path: Path, handler: Any) -> None:
     path = tmp_path / "journal.db"
@@ -267,9 +264,6 @@ def test_a_read_only_file_system_is_refused(disk: Path) -> None:
     with pytest.raises(JournalError, match=r"journal\.db|directory"):
         LocalEngine(path, [sync_large])
     assert path.read_bytes() == before
-
-
-# -- what is no journal, or no longer -------------------------------------------------------------
 
 
 def look(path: Path) -> None:

@@ -169,9 +169,6 @@ def blobs(engine: LocalEngine) -> int:
     return count
 
 
-# -- starting -------------------------------------------------------------------------------------
-
-
 def test_the_same_id_and_input_is_the_same_run(engine: LocalEngine) -> None:
     first = engine.start(echo, {"a": 1, "b": 2}, "run")
     assert first.result(timeout=TIMEOUT) == {"a": 1, "b": 2}
@@ -227,9 +224,6 @@ def test_an_input_that_cannot_be_kept_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(SerializationError, match="the input"):
         engine.start(echo, object(), "run")
     assert engine.list() == []
-
-
-# -- looking --------------------------------------------------------------------------------------
 
 
 def test_a_listing_is_newest_first_and_filtered(engine: LocalEngine) -> None:
@@ -297,9 +291,6 @@ def _check_shape(value: Any, shape: Any, where: str) -> None:
             _check_shape(inner, shape.members[key], f"{where}.{key}")
     elif shape.type_name == "timestamp":
         assert value.tzinfo is not None, where
-
-
-# -- callbacks and events -------------------------------------------------------------------------
 
 
 def test_a_callback_is_completed_once(engine: LocalEngine) -> None:
@@ -436,9 +427,6 @@ def test_one_of_several_waits_of_a_name_is_sent_to_by_its_path(engine: LocalEngi
     assert run.result(timeout=TIMEOUT) == [0, 1, 2]
 
 
-# -- cancel and delete ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("handler", [flies, flies_async], ids=["sync", "async"])
 def test_a_body_in_flight_may_record_after_a_cancel_and_nothing_new_begins(
     engine: LocalEngine, handler: Any
@@ -530,9 +518,6 @@ def test_a_callback_of_a_deleted_run_is_not_found(engine: LocalEngine) -> None:
     engine.start(asks, "another")
     with pytest.raises(CallbackNotFoundError, match="deleted"):
         engine.complete_callback(wait.callback_id, 1)
-
-
-# -- invoke ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("caller", ["calls", "calls.async"])
