@@ -30,8 +30,8 @@ from .wire import Update, execution_update, operation_of, updates_of
 
 _log = logging.getLogger("perdure")
 _S, _T = OperationStatus, OperationType
-_OPENS = frozenset({EventKind.CALLBACK_STARTED, EventKind.INVOKE_STARTED})
-_TIMED = _OPENS | {EventKind.WAIT_STARTED, EventKind.STEP_RETRIED}
+_K = EventKind
+_TIMED = frozenset({_K.WAIT_STARTED, _K.CALLBACK_STARTED, _K.STEP_RETRIED, _K.INVOKE_STARTED})
 MAX_UPDATES = 250
 MAX_BYTES = 750 * 1024
 LOOK = 5_000
@@ -70,7 +70,8 @@ class AwsSession:
         self._group = GroupCommit(self._write, batch=MAX_UPDATES)
         self._closed = False
         self._broken: ServiceError | None = None
-        self._overdue: dict[str, int] = {}
+        # When each open timer was first due; the retries that the service has not called READY.
+        self._timers: dict[str, int] = {}
         self._delayed: set[str] = set()
         self._news: dict[str, Operation] = {}
         self._came = False
@@ -94,12 +95,12 @@ class AwsSession:
     def begun(self, run: Wakeable) -> None:
         """Wake this run when something of it is due and its own threads are all in bodies."""
         self._run = run
-        if self._overdue:
+        if self._timers:
             _WATCH.look_after(self)
 
     def overdue_in(self) -> float | None:
         """Return the seconds until something is due and was not asked for, or None."""
-        dues = [self.operations[id].due for id in list(self._overdue)]
+        dues = [self.operations[id].due for id in list(self._timers)]
         due = min((due for due in dues if due is not None), default=None)
         return None if due is None else max(0, due + GRACE - self._clock.now()) / 1000
 
@@ -187,13 +188,13 @@ class AwsSession:
         if operation.status is _S.PENDING:
             self._delayed.add(operation.id)
         if self._look_after(operation):
-            self._overdue[operation.id] = operation.due or 0
+            self._timers[operation.id] = operation.due or 0
 
     def _watch(self, events: Iterable[Event]) -> bool:
         """Note what has a due time among events; return whether something has."""
         timed = [self.operations[event.id] for event in events if event.kind in _TIMED]
         found = [operation for operation in timed if self._look_after(operation)]
-        self._overdue.update((operation.id, operation.due or 0) for operation in found)
+        self._timers.update((operation.id, operation.due or 0) for operation in found)
         return bool(found)
 
     def _look_after(self, operation: Operation) -> bool:
@@ -207,10 +208,10 @@ class AwsSession:
     def _put_off(self) -> None:
         """Move the due times that have passed: this call asks, the next one is for later."""
         now = self._clock.now()
-        for id, first in list(self._overdue.items()):
+        for id, first in list(self._timers.items()):
             operation = self.operations[id]
             if operation.closed or operation.due is None:
-                self._overdue.pop(id, None)
+                self._timers.pop(id, None)
             elif operation.due <= now:
                 operation.due = now + min(max(now - first, SOONEST), LOOK)
 

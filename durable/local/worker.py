@@ -141,6 +141,10 @@ class Worker:
             except JournalError as error:
                 _log.error("%s", error)
                 wait = AGAIN / 1000
+            except Exception:
+                # Without this thread nothing is ever invoked again.
+                _log.exception("perdure could not look for runs; it tries again")
+                wait = AGAIN / 1000
             with self.changed:
                 self.generation += 1
                 self.changed.notify_all()

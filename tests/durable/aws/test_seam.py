@@ -14,7 +14,7 @@ from .stage import until
 from .worlds import AwsWorld, Outcome, World, events_of
 
 Make = Callable[..., Any]
-AGAIN = RetryPolicy(max_attempts=3, initial_delay=1, backoff_rate=1, jitter="none")
+AGAIN = RetryPolicy(max_attempts=2, initial_delay=1, backoff_rate=1, jitter="none")
 calls: list[str] = []
 
 
@@ -285,7 +285,7 @@ def test_a_step_that_fails_for_good_fails_its_run(world: World, make: Make) -> N
     assert error is not None
     assert error[0] == "ValueError"
     assert error[1].startswith("ÜÄÖ ÜÄÖ ")
-    assert [kind for kind, _ in events_of(run)].count("StepFailed") == 3
+    assert [kind for kind, _ in events_of(run)].count("StepFailed") == 2
 
 
 def test_a_misuse_fails_its_run_with_the_same_words(world: World, make: Make) -> None:
