@@ -38,6 +38,7 @@ class Host:
         self._loop_thread: threading.Thread | None = None
         self.pulse = Pulse()
         self.loop_pulse = LoopPulse(self)
+        self.alarm: Callable[[int, Any], None] = lambda due, run: None
         self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._delivering = False
 

@@ -114,6 +114,7 @@ class SyncBatch:
                 self._open.pop(index, None)
                 self._parked[index] = suspension.operations
                 self._plan.parked()
+            self._set_alarm(suspension.operations)
         except InvocationEnded:
             with self._lock:
                 self._open.pop(index, None)
@@ -223,6 +224,12 @@ class SyncBatch:
         run.told = False
         run.commit()
         return True
+
+    def _set_alarm(self, operations: Sequence[Operation]) -> None:
+        """Have the run told when a branch's timer is due, in case all its threads are in bodies."""
+        due = min((each.due for each in operations if each.due is not None), default=None)
+        if due is not None:
+            self._run.host.alarm(due, self._run)
 
     def _next_due(self) -> int | None:
         return min(

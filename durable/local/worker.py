@@ -11,6 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any
 
 from ..clock import Clock
@@ -48,6 +50,9 @@ class Worker:
         self._sync_active = 0
         self._poked = False
         self._taking = False
+        self._alarms: list[tuple[int, int, Any]] = []
+        self._count = count()
+        host.alarm = self._set_alarm
         self.closing = False
         self._thread: threading.Thread | None = None
         self._orphans: list[LocalSession] = []
@@ -156,6 +161,7 @@ class Worker:
         self._look_after_others()
         self._renew()
         self._hand_back_orphans()
+        self._ring_alarms()
         names = [name for name, handler in self.handlers.items() if self.room(handler)]
         due = self._service.due(names) if names else None
         now = self._clock.now()
@@ -176,6 +182,8 @@ class Worker:
 
     def _seconds(self, due: int | None, now: int) -> float | None:
         waits = [] if due is None or not self._clock.real() else [(due - now) / 1000]
+        if self._alarms and self._clock.real():
+            waits.append((self._alarms[0][0] - now) / 1000)
         if self.active:
             waits.append(self._next_renewal - time.monotonic())
         if self._next_look:
@@ -198,6 +206,22 @@ class Worker:
             if self._next_renewal:
                 self._service.renew()
             self._next_renewal = time.monotonic() + self._service.lease / 3000
+
+    def _set_alarm(self, due: int, run: Any) -> None:
+        """Wake a run under way when something of it is due."""
+        with self.changed:
+            heappush(self._alarms, (due, next(self._count), run))
+            if self._alarms[0][2] is run:
+                self._poked = True
+                self.changed.notify_all()
+
+    def _ring_alarms(self) -> None:
+        late = []
+        with self.changed:
+            while self._alarms and self._alarms[0][0] <= self._clock.now():
+                late.append(heappop(self._alarms)[2])
+        for run in late:
+            run.wake()
 
     def _hand_back_orphans(self) -> None:
         orphans, self._orphans = self._orphans, []
@@ -250,6 +274,9 @@ class Worker:
             run = self.active.get(session.run)
             if run is not None and run.session is session:  # not one that took over from it
                 del self.active[session.run]
+                if self._alarms:
+                    self._alarms = [alarm for alarm in self._alarms if alarm[2] is not run]
+                    heapify(self._alarms)
             self._poked = True
             self.generation += 1
             self.changed.notify_all()
