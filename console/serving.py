@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -93,10 +93,14 @@ class _Watch:
         except ExecutionNotFoundError:  # ended, and deleted by somebody since
             self._running.discard(id)
 
+    def _was_invoked(self, id: str) -> bool:
+        events = self._engine.history(id)
+        return any(event["EventType"] == "InvocationCompleted" for event in events)
+
     def _begin(self, id: str) -> None:
         info = self._engine.info(id)
         self._running.add(id)
-        again = id in self._known or (datetime.now(UTC) - info.created).total_seconds() > 1
+        again = id in self._known or self._was_invoked(id)
         self._line(id, "goes on" if again else "begun", info.handler if not again else "")
 
     def _look(self, id: str) -> None:
