@@ -84,7 +84,8 @@ class AsyncRun(AsyncWaits):
 
     def wake(self) -> None:
         """Look for what others did, from any thread."""
-        self.loop.call_soon_threadsafe(self.refresh)
+        if not self.over:
+            self.loop.call_soon_threadsafe(self.refresh)
 
     def _stop(self) -> None:
         self.stopped = True

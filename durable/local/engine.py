@@ -85,7 +85,7 @@ class LocalEngine:
         limits: Limits | None = None,
         clock: Clock | None = None,
         lease: DurationLike = 30,
-        threads: int = 64,
+        threads: int = 128,
     ) -> None:
         if threads < 1:
             raise UsageError(f"threads is at least 1, not {threads}")
@@ -341,16 +341,19 @@ class LocalEngine:
     def wait_for(self, id: str, timeout: float | None = None) -> Any:
         """Wait for a run to end and return its result; see `Execution.result`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            seen = self._worker.generation
-            record = self._record(id)
-            if record.status != "RUNNING":
-                return self._outcome(record)
-            self._check_progress(record)
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"the run {id!r} has not ended after {timeout:g} s; it goes on")
-            self._wait_for_change(seen, left)
+        with self._worker.watch(self._record(id).run) as changed:
+            while True:
+                changed.clear()
+                record = self._record(id)
+                if record.status != "RUNNING":
+                    return self._outcome(record)
+                self._check_progress(record)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    told = f"the run {id!r} has not ended after {timeout:g} s; it goes on"
+                    raise TimeoutError(told)
+                known = record.handler in self._worker.handlers
+                changed.wait(self._patience(left, known))
 
     def settle(self, id: str, timeout: float) -> Any:
         """Wait for a run to end or to have only longer waits left; see `Execution.settle`."""
@@ -450,13 +453,15 @@ class LocalEngine:
         )
 
     def _wait_for_change(self, seen: int, left: float | None) -> None:
-        # Another process may end the run, or come and do so; this one may not hear of it.
-        longest = 1.0 if self._peers.others() or not self._worker.serving else None
-        waits = [each for each in (left, longest) if each is not None]
         changed = self._worker.changed
         with changed:
             if self._worker.generation == seen:
-                changed.wait(min(waits, default=None))
+                changed.wait(self._patience(left, True))
+
+    def _patience(self, left: float | None, known: bool) -> float | None:
+        # Another process may end the run, or come and do so; this one may not hear of it.
+        alone = known and self._worker.serving and not self._peers.others()
+        return left if alone else min(1.0, 1.0 if left is None else left)
 
     def _tell(self, runs: Iterable[int]) -> None:
         self._worker.poke(runs)

@@ -59,9 +59,7 @@ class LocalSession:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what is recorded of the run: one SELECT, linear in its events."""
         operations = self.operations
-        for event in rows.select(connection, self.run):
-            fold(operations, event)
-            self.seq += 1
+        self.seq = rows.load(connection, self.run, operations)
         self._timers = [
             (each.due, each.id)
             for each in operations.values()

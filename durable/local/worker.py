@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
@@ -20,7 +21,7 @@ from ..errors import JournalError, LeaseLostError
 from ..handler import Handler
 from ..host import Host
 from ..invocation import invoke, sync_run
-from .peers import Peers
+from .peers import DUE, Peers
 from .service import LocalService
 from .session import LocalSession
 
@@ -52,6 +53,7 @@ class Worker:
         self._taking = False
         self._alarms: list[tuple[int, int, Any]] = []
         self._count = count()
+        self._watchers: dict[int, list[threading.Event]] = {}
         host.alarm = self._set_alarm
         self.closing = False
         self._thread: threading.Thread | None = None
@@ -89,10 +91,32 @@ class Worker:
             self._poked = True
             self.generation += 1
             self.changed.notify_all()
+            self._tell_watchers(runs)
 
     def poke_all(self) -> None:
         """Say that the clock was moved: any timer may be due."""
-        self.poke(list(self.active))
+        self.poke([DUE, *self.active])
+
+    @contextmanager
+    def watch(self, run: int) -> Iterator[threading.Event]:
+        """Have an event set whenever a run changes."""
+        event = threading.Event()
+        with self.changed:
+            self._watchers.setdefault(run, []).append(event)
+        try:
+            yield event
+        finally:
+            with self.changed:
+                self._watchers[run].remove(event)
+                if not self._watchers[run]:
+                    del self._watchers[run]
+
+    def _tell_watchers(self, runs: Iterable[int]) -> None:
+        if self._watchers:
+            told = self._watchers if DUE in (runs := list(runs)) else runs
+            for run in told:
+                for event in self._watchers.get(run, ()):
+                    event.set()
 
     def capacity(self, handler: Handler[Any]) -> int:
         """Return how many runs of this handler could be invoked at once."""
@@ -131,6 +155,7 @@ class Worker:
         """Take no more runs, and wait until the bodies in flight are recorded."""
         with self.changed:
             self.closing = True
+            self._tell_watchers([DUE])
             for run in list(self.active.values()):
                 run.close()
             self.changed.notify_all()
@@ -280,6 +305,7 @@ class Worker:
             self._poked = True
             self.generation += 1
             self.changed.notify_all()
+            self._tell_watchers([session.run])
 
     def _async_driver(self) -> Any:
         if self._async is None:

@@ -37,7 +37,7 @@ class Runner:
         *,
         clock: ManualClock | None = None,
         limits: Limits | None = None,
-        threads: int = 64,
+        threads: int = 128,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory() if path is None else None
         self._path = Path(path) if path is not None else Path(self._folder_name(), "journal.db")
