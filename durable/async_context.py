@@ -327,7 +327,7 @@ class AsyncContext:
     def _awaited(
         self, operation: Operation, coroutine: Coroutine[Any, Any, T]
     ) -> Coroutine[Any, Any, T]:
-        self._run.unawaited[operation.id] = (coroutine, operation)
+        self._scope.unawaited[operation.id] = (coroutine, operation)
         return coroutine
 
     async def _released(
@@ -340,7 +340,7 @@ class AsyncContext:
 
     def _release(self, operation: Operation) -> None:
         self._scope.release()
-        self._run.unawaited.pop(operation.id, None)
+        self._scope.unawaited.pop(operation.id, None)
 
     async def _recorded(self, operation: Operation, returns: Any, serdes: Serdes | None) -> Any:
         self._release(operation)

@@ -24,7 +24,6 @@ from .errors import InvocationEnded, UsageError
 from .handler import Handler
 from .host import Host
 from .journal import Scope, call_site
-from .names import scope_of
 from .operations import Operation, OperationStatus
 from .quiescence import ClaimFuture
 from .retry import ONCE
@@ -150,9 +149,7 @@ class AsyncRun(AsyncWaits):
         Raises:
             UsageError: naming the call.
         """
-        for coroutine, operation in self.unawaited.values():
-            if scope_of(operation.id) != scope.digest:
-                continue
+        for coroutine, operation in scope.unawaited.values():
             if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                 coroutine.close()
                 raise UsageError(

@@ -37,7 +37,6 @@ class AsyncWaits(Run):
         self.stopped = False
         self.returned = False
         self.sites: dict[str, str] = {}
-        self.unawaited: dict[str, tuple[Any, Operation]] = {}
         self._bodies = 0
         self._detached: dict[asyncio.Task[Any], Scope] = {}
         self._guarded: dict[asyncio.Task[Any], Scope] = {}

@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvocationEnded, NonDeterminismError, UsageError
 from .events import Event, EventKind, fold
@@ -167,6 +167,7 @@ class Scope:
         "overlapped",
         "parent",
         "path",
+        "unawaited",
         "unclaimed",
     )
 
@@ -185,6 +186,7 @@ class Scope:
         self.parent = parent
         self.branch: BranchState | None = parent.branch if parent is not None else None
         self.open = 0
+        self.unawaited: dict[str, tuple[Any, Operation]] = {}
         self.overlapped = False
         self.exempt = False
         self.closed = False
