@@ -30,6 +30,7 @@ _HELD = (
     " (SELECT max(seq) FROM events WHERE events.run = executions.run) FROM executions"
     " WHERE +lease_owner IS NOT NULL AND run IN "
 )
+_HELD_ALONE = f"{_HELD}(?)"
 _HELD_CHUNK = 64
 
 
@@ -183,6 +184,9 @@ def _unseen(connection: sqlite3.Connection, session: LocalSession) -> bool:
 
 
 def _held(connection: sqlite3.Connection, runs: Sequence[int]) -> dict[int, Held]:
+    if len(runs) == 1:
+        alone = connection.execute(_HELD_ALONE, runs).fetchone()
+        return {} if alone is None else {alone[0]: Held(*alone[1:])}
     held = {}
     for first in range(0, len(runs), _HELD_CHUNK):
         some = runs[first : first + _HELD_CHUNK]

@@ -66,6 +66,9 @@ def make(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Ev
 
 def insert_rows(connection: sqlite3.Connection, made: list[Row]) -> None:
     """Insert rows with as few statements as there can be."""
+    if len(made) == 1:
+        connection.execute(_INSERTS[1], made[0])
+        return
     first = 0
     while (left := len(made) - first) > 0:
         size = min(_CHUNK, 1 << (left.bit_length() - 1))
