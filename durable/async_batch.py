@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .async_run import AsyncRun
-from .batch import BatchSpec, BranchState
+from .batch import BatchSpec, BranchState, recorded_outcome
 from .completion import Plan
 from .errors import InvocationEnded
 from .failures import error_object
 from .journal import Scope
 from .names import child_scope
-from .operations import ErrorObject, Operation, OperationStatus
+from .operations import ErrorObject, Operation
 from .quiescence import ClaimFuture
 
 BranchBody = Callable[[Scope, int], Any]
@@ -112,10 +112,8 @@ class AsyncBatch:
         branch = self._inner.claim_branch(
             spec.branch_id(self._batch, index), spec.item_kind, spec.branches[index].name
         )
-        if branch.status is OperationStatus.SUCCEEDED and not branch.replay_children:
-            return branch.payload or "null"
-        if branch.status is OperationStatus.FAILED:
-            return branch.error or ErrorObject("no error was recorded")
+        if (recorded := recorded_outcome(branch)) is not None:
+            return recorded
         run.start_context(branch)
         try:
             value = await self._call(scope, index)

@@ -18,17 +18,15 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from .async_waits import AsyncWaits
-from .clock import Clock
 from .current import current
 from .errors import InvocationEnded, UsageError
 from .handler import Handler
-from .host import Host
 from .journal import Scope, call_site
 from .operations import Operation, OperationStatus
 from .quiescence import ClaimFuture
 from .retry import ONCE
 from .run import Move, StepSpec, misplaced
-from .session import Ending, Pending, Session
+from .session import Ending, Pending
 
 if TYPE_CHECKING:
     from .condition import ConditionSpec
@@ -359,13 +357,6 @@ async def run_handler(run: AsyncRun, handler: Handler[Any]) -> Ending:
     if run.journal.failure is not None:
         return raised(run, run.journal.failure)
     return ending
-
-
-async def outcome_of_async(
-    session: Session, handler: Handler[Any], clock: Clock, host: Host
-) -> Ending:
-    """Run an async handler over a session; return what it comes to, not written."""
-    return await run_handler(AsyncRun(session, handler.codec, clock, host), handler)
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

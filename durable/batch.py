@@ -12,7 +12,7 @@ from .completion import ALL, Completion, Plan
 from .errors import UsageError
 from .journal import Scope
 from .names import branch_scope, check_name, child_scope, operation_id
-from .operations import Operation, SubType
+from .operations import ErrorObject, Operation, OperationStatus, SubType
 from .run import scope_path
 
 Nesting = Literal["nested", "flat"]
@@ -69,6 +69,15 @@ class BatchSpec:
             return Scope(scope.journal, digest, batch.id, path, scope)
         id = self.branch_id(batch, index)
         return Scope(scope.journal, child_scope(id), id, path, scope)
+
+
+def recorded_outcome(branch: Operation) -> str | ErrorObject | None:
+    """Return what a branch came to, encoded, if it is on record whole."""
+    if branch.status is OperationStatus.SUCCEEDED and not branch.replay_children:
+        return branch.payload or "null"
+    if branch.status is OperationStatus.FAILED:
+        return branch.error or ErrorObject("no error was recorded")
+    return None
 
 
 class BranchState:

@@ -213,8 +213,3 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     if tasks:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-def on_thread(pool: ThreadPoolExecutor, fn: Callable[[], T]) -> Future[T]:
-    """Run a function on the pool, in a copy of the caller's context."""
-    return pool.submit(copy_context().run, fn)

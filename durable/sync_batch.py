@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from .batch import BatchSpec
+from .batch import BatchSpec, recorded_outcome
 from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageError
 from .failures import error_object
 from .journal import Scope
-from .operations import ErrorObject, Operation, OperationStatus
+from .names import child_scope
+from .operations import ErrorObject, Operation
 from .sync_run import SyncRun, Unit
 
 BranchBody = Callable[[Scope, Unit, int], Any]
@@ -41,6 +42,7 @@ class SyncBatch:
         self._spec = spec
         self._body = body
         self._plan = spec.plan()
+        self._inner = Scope(run.journal, child_scope(batch.id), batch.id, scope.path, scope)
         self._lock = threading.Lock()
         self._parked: dict[int, Sequence[Operation]] = {}
         self._open: dict[int, Scope] = {}
@@ -139,13 +141,11 @@ class SyncBatch:
             self._open[index] = scope
         if spec.flat:
             return self._flat_outcome(scope, index)
-        branch = self._scope_of_batch().claim_branch(
+        branch = self._inner.claim_branch(
             spec.branch_id(self._batch, index), spec.item_kind, spec.branches[index].name
         )
-        if branch.status is OperationStatus.SUCCEEDED and not branch.replay_children:
-            return branch.payload or "null"
-        if branch.status is OperationStatus.FAILED:
-            return branch.error or ErrorObject("no error was recorded")
+        if (recorded := recorded_outcome(branch)) is not None:
+            return recorded
         run.start_context(branch)
         try:
             value = self._call(scope, index)
@@ -189,14 +189,6 @@ class SyncBatch:
         self._run.check_unwound(unit)
         scope.finish()
         return value
-
-    def _scope_of_batch(self) -> Scope:
-        from .names import child_scope
-
-        path = self._scope.path
-        return Scope(
-            self._run.journal, child_scope(self._batch.id), self._batch.id, path, self._scope
-        )
 
     def _over(self) -> bool:
         with self._lock:

@@ -75,11 +75,7 @@ class LocalSession:
 
     def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
         """Queue events, and with them the ends of the timers that are due."""
-        for event in events:
-            if event.kind in _TIMED:
-                operation = self.operations[event.id]
-                if operation.due is not None:
-                    heappush(self._timers, (operation.due, event.id))
+        self._note_timers(events)
         ticket = Ticket(Append(self, events, self._due()), callback)
         return self.service.store.group.enqueue(ticket)
 
@@ -104,10 +100,7 @@ class LocalSession:
         self, events: list[Event], ending: Ending, callback: Callable[[Ticket], None] | None
     ) -> Ticket:
         """Queue the last events and the outcome."""
-        for event in events:
-            operation = self.operations.get(event.id)
-            if event.kind in _TIMED and operation is not None and operation.due is not None:
-                heappush(self._timers, (operation.due, event.id))
+        self._note_timers(events)
         ticket = Ticket(End(self, events, ending), callback)
         return self.service.store.group.enqueue(ticket)
 
@@ -122,6 +115,11 @@ class LocalSession:
             if operation.due is not None and not operation.closed:
                 heappush(self._timers, (operation.due, id))
         return None
+
+    def _note_timers(self, events: list[Event]) -> None:
+        for event in events:
+            if event.kind in _TIMED and (due := self.operations[event.id].due) is not None:
+                heappush(self._timers, (due, event.id))
 
     def _due(self) -> list[Event]:
         now = self.service.clock.now()
