@@ -168,19 +168,26 @@ class AsyncRun(AsyncWaits):
                 case Move.PAUSE:
                     await self.pending(scope, operation)
                 case Move.INTERRUPTED:
-                    self.step_interrupted(operation, spec)
+                    first = self.step_interrupted(operation, spec)
                     await self.committed()
+                    if first is not None:
+                        await self.pending(scope, first)
                 case move:
                     if move is Move.RERUN and self.session.replay_only:
                         await ClaimFuture(loop=self.loop)
                     start = move is Move.START
+                    if start:
+                        first = self.open_gate(operation, spec, digest)
+                        if first is not None or operation.status is not OperationStatus.STARTED:
+                            await self.committed()
+                            await self.pending(scope, first or operation)
+                            continue
                     attempt = partial(
                         self._attempt,
                         scope=scope,
                         operation=operation,
                         spec=spec,
                         body=body,
-                        digest=digest,
                         start=start,
                     )
                     value = await self.detach(scope, attempt, guarded=spec.at_most_once)
@@ -262,13 +269,10 @@ class AsyncRun(AsyncWaits):
         operation: Operation,
         spec: StepSpec,
         body: Body,
-        digest: str | None,
         start: bool,
     ) -> None:
-        if start:
-            self.start_step(operation, digest)
-            if spec.at_most_once or self.session.cautious:
-                await self.committed()
+        if start and (spec.at_most_once or self.session.cautious):
+            await self.committed()
         if not spec.at_most_once:
             self.note_start()
         value: Any = None

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .gates import Link
 from .names import scope_of
 from .operations import ErrorObject, Operation, OperationStatus, OperationType
 
@@ -91,6 +92,8 @@ class Event:
         timeout: seconds, of a callback or an invoke; `heartbeat` likewise.
         function: the invoked function's name; `input` goes to it as `payload`.
         digest: the digest of a step's arguments.
+        note: what a gate records with a start.
+        chain: texts that are stored once each, with a start.
         reopened: the operations that a resume opens again.
         token: the number of the invocation that an InvocationCompleted ends.
     """
@@ -111,6 +114,8 @@ class Event:
     function: str | None = None
     replay_children: bool = False
     digest: str | None = None
+    note: str | None = None
+    chain: tuple[Link, ...] = ()
     reopened: tuple[str, ...] = ()
     token: int | None = None
 
@@ -132,6 +137,8 @@ def fold(operations: dict[str, Operation], event: Event) -> Operation | None:
         operation = operations[event.id] = Operation(
             event.id, type_, status, event.parent, event.name, event.subtype, began
         )
+    if event.note is not None:
+        operation.note = event.note
     if status is OperationStatus.STARTED:
         _start(operation, event)
         return operation
@@ -139,6 +146,8 @@ def fold(operations: dict[str, Operation], event: Event) -> Operation | None:
     operation.attempt = event.attempt or operation.attempt
     operation.payload = event.payload
     operation.error = event.error
+    if event.error is not None and event.error.carries:
+        operation.carried = event.error.data
     if kind is EventKind.STEP_RETRIED:
         operation.due = event.at + round((event.delay or 0) * 1000)
     else:

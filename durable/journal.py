@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InvocationEnded, NonDeterminismError, UsageError
 from .events import Event, EventKind, fold
+from .gates import PLAIN, Pass
 from .names import ROOT, operation_id, scope_of
 from .operations import Operation, OperationStatus, OperationType, SubType
 
@@ -57,13 +58,17 @@ class Journal:
         self.outbox.add(event)
         return operation
 
-    def start_step(self, operation: Operation, at: int, digest: str | None) -> None:
+    def start_step(
+        self, operation: Operation, at: int, digest: str | None, opening: Pass = PLAIN
+    ) -> None:
         """Note that an attempt of a STEP begins; it is an event only if the end comes later."""
+        if opening.note is not None:
+            operation.note = opening.note
         operation.status = OperationStatus.STARTED
         operation.due = operation.ended = operation.error = None
         if operation.started == 0:
             operation.started = at
-        self.outbox.add_start(operation, at, digest)
+        self.outbox.add_start(operation, at, digest, opening)
 
     def absorb(self, events: Iterable[Event]) -> list[Operation]:
         """Fold what others wrote (callbacks, timers); return the operations that changed."""
@@ -101,13 +106,17 @@ class Outbox:
                 start = self._entries.pop(position)
                 event.started = start.at
                 event.digest = start.digest
+                if isinstance(start, _Start):
+                    event.note, event.chain = start.opening.note, start.opening.chain
             elif event.kind is EventKind.CONTEXT_STARTED:
                 self._starts[event.id] = id(event)
             self._entries[id(event)] = event
 
-    def add_start(self, operation: Operation, at: int, digest: str | None) -> None:
+    def add_start(
+        self, operation: Operation, at: int, digest: str | None, opening: Pass
+    ) -> None:
         """Queue the start of a STEP."""
-        start = _Start(operation, at, digest)
+        start = _Start(operation, at, digest, opening)
         with self._guard:
             self._starts[operation.id] = id(start)
             self._entries[id(start)] = start
@@ -130,12 +139,13 @@ class Outbox:
 class _Start:
     """The start of a step whose end has not come yet."""
 
-    __slots__ = ("at", "digest", "operation")
+    __slots__ = ("at", "digest", "opening", "operation")
 
-    def __init__(self, operation: Operation, at: int, digest: str | None) -> None:
+    def __init__(self, operation: Operation, at: int, digest: str | None, opening: Pass) -> None:
         self.operation = operation
         self.at = at
         self.digest = digest
+        self.opening = opening
 
     def event(self) -> Event:
         """Return the event it is, once it is written by itself."""
@@ -148,6 +158,8 @@ class _Start:
             operation.name,
             operation.subtype,
             digest=self.digest,
+            note=self.opening.note,
+            chain=self.opening.chain,
         )
 
 

@@ -75,6 +75,11 @@ class ErrorObject:
     data: str | None = None
     trace: tuple[str, ...] = ()
 
+    @property
+    def carries(self) -> bool:
+        """Whether `data` is a gate's JSON, and not the name of the operation it came from."""
+        return self.data is not None and self.data.startswith("{")
+
 
 @dataclass(slots=True)
 class Operation:
@@ -84,7 +89,9 @@ class Operation:
     attempt of a STEP, the timeout or missed heartbeat of a CALLBACK (`deadline` is its timeout,
     `heartbeat` the milliseconds allowed between two). `payload` is the encoded result (or, while a
     condition is polled, its state). `optional` marks what a resume made unneeded: recorded after
-    the failure that was reopened, so the handler may or may not ask for it again.
+    the failure that was reopened, so the handler may or may not ask for it again. `note` is what a
+    gate recorded with the last start, `carried` what it left in the last failure; a resume keeps
+    both.
     """
 
     id: str
@@ -104,6 +111,8 @@ class Operation:
     deadline: int | None = None
     replay_children: bool = False
     optional: bool = False
+    note: str | None = None
+    carried: str | None = None
 
     @property
     def closed(self) -> bool:

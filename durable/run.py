@@ -20,8 +20,10 @@ from .errors import (
 )
 from .events import EventKind
 from .failures import CONDITION, INTERRUPTED, error_object
+from .gates import PLAIN, Gate, Hold, Pass, Refuse, Verdict
 from .journal import Scope
-from .operations import ErrorObject, Operation, OperationStatus
+from .names import child_scope, operation_id
+from .operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .records import plain_json, words
 from .retry import RetryPolicy
 
@@ -51,6 +53,7 @@ class StepSpec:
     at_most_once: bool = False
     returns: Any = None
     serdes: Serdes | None = None
+    gate: Gate | None = None
 
 
 class Run(BatchRecords):
@@ -70,10 +73,33 @@ class Run(BatchRecords):
             case _:
                 return Move.RAISE
 
-    def start_step(self, operation: Operation, digest: str | None = None) -> None:
+    def start_step(
+        self, operation: Operation, digest: str | None = None, opening: Pass = PLAIN
+    ) -> None:
         """Record that an attempt of a STEP begins."""
         self.adopt(operation, EventKind.STEP_STARTED)
-        self.journal.start_step(operation, self.clock.now(), digest)
+        self.journal.start_step(operation, self.clock.now(), digest, opening)
+
+    def open_gate(
+        self, operation: Operation, spec: StepSpec, digest: str | None
+    ) -> Operation | None:
+        """Start an attempt as its gate decides, or record its refusal.
+
+        Returns:
+            the operation that has to end first, if the gate holds the attempt.
+        """
+        if spec.gate is None:
+            self.start_step(operation, digest)
+            return None
+        match spec.gate.open(operation):
+            case Hold(first):
+                return first
+            case Refuse(error, note):
+                self.start_step(operation, digest, Pass(note))
+                self.step_raised(operation, spec, error)
+            case Pass() as opening:
+                self.start_step(operation, digest, opening)
+        return None
 
     def current_step(self, operation: Operation) -> CurrentStep:
         """Return what the body of the running attempt may know."""
@@ -96,10 +122,15 @@ class Run(BatchRecords):
         self.record(
             operation, EventKind.STEP_SUCCEEDED, payload=payload, attempt=operation.attempt + 1
         )
+        if spec.gate is not None:
+            spec.gate.returned(operation)
         return copy
 
     def step_raised(self, operation: Operation, spec: StepSpec, error: BaseException) -> None:
         """Record that a STEP's attempt failed: for good, or with another attempt to come."""
+        if spec.gate is not None:
+            self._judged(operation, spec.gate.failed(operation, error))
+            return
         attempt = operation.attempt + 1
         kept = error_object(error)
         try:
@@ -114,14 +145,46 @@ class Run(BatchRecords):
         else:
             self.record(operation, EventKind.STEP_FAILED, error=kept, attempt=attempt)
 
-    def step_interrupted(self, operation: Operation, spec: StepSpec) -> None:
-        """Record that a started at-most-once STEP has no outcome."""
+    def _judged(self, operation: Operation, verdict: Verdict) -> None:
+        attempt, kept, delay = operation.attempt + 1, verdict.error, verdict.delay
+        if delay is None:
+            self.record(operation, EventKind.STEP_FAILED, error=kept, attempt=attempt)
+        else:
+            self.record(operation, EventKind.STEP_RETRIED, error=kept, attempt=attempt, delay=delay)
+
+    def step_interrupted(self, operation: Operation, spec: StepSpec) -> Operation | None:
+        """Record that a started at-most-once STEP has no outcome.
+
+        Returns:
+            the operation that has to end first, if its gate asks before it decides.
+        """
+        if spec.gate is not None:
+            found = spec.gate.interrupted(operation)
+            if isinstance(found, Hold):
+                return found.operation
+            self._judged(operation, found)
+            return None
         error = ErrorObject(
             f"attempt {operation.attempt + 1} was started, and its process ended before the "
             "outcome was recorded; what it did outside is unknown",
             INTERRUPTED,
         )
         self.step_raised(operation, spec, StepInterrupted(operation.name, error, operation.id))
+        return None
+
+    def shared_event(self, key: str, name: str, count: int, parent: str | None) -> Operation:
+        """Return the named wait that several claims of a run share, opened if it is new.
+
+        It belongs to no scope's claims: `key`, `name` and `count` are its identity.
+        """
+        id = operation_id(child_scope(key), name, count)
+        operation = self.journal.operations.get(id)
+        if operation is None:
+            operation = Operation(
+                id, OperationType.CALLBACK, _S.UNRECORDED, parent, name, SubType.EVENT
+            )
+            self.start_callback(operation, None, None)
+        return operation
 
     def poll_again(self, operation: Operation, state: Any, delay: float) -> None:
         """Record the state of a condition that is not met yet."""

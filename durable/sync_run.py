@@ -21,7 +21,7 @@ from .errors import InvocationEnded, InvocationSuspended, JournalError, UsageErr
 from .group_commit import Ticket
 from .host import PULSE, Host
 from .journal import Scope, call_site, misuse
-from .operations import Operation
+from .operations import Operation, OperationStatus
 from .retry import ONCE
 from .run import Move, Run, StepSpec, misplaced
 from .session import Reply, Session
@@ -29,6 +29,9 @@ from .session import Reply, Session
 if TYPE_CHECKING:
     from .condition import ConditionSpec
     from .sync_batch import SyncBatch
+
+
+_S = OperationStatus
 
 
 class Unit:
@@ -200,7 +203,7 @@ class SyncRun(Run):
         while True:
             move = self.step_move(operation, at_most_once=spec.at_most_once)
             if move is Move.START or move is Move.RERUN:
-                value = self._attempt(scope, operation, spec, body, digest, move)
+                value = self._attempt(scope, unit, operation, spec, body, digest, move)
                 if operation.closed and operation.error is None:
                     return value
             elif move is Move.RETURN:
@@ -210,12 +213,18 @@ class SyncRun(Run):
             elif move is Move.PAUSE:
                 raise unit.suspend([operation])
             else:
-                self.step_interrupted(operation, spec)
+                first = self.step_interrupted(operation, spec)
                 self.commit()
+                self._hold(unit, first)
+
+    def _hold(self, unit: Unit, first: Operation | None) -> None:
+        if first is not None and not first.closed:
+            raise unit.suspend([first])
 
     def _attempt(
         self,
         scope: Scope,
+        unit: Unit,
         operation: Operation,
         spec: StepSpec,
         body: Callable[[], Any],
@@ -230,8 +239,11 @@ class SyncRun(Run):
                 self._arm() if not self.session.cautious else self.commit()
             return self._settle(scope, operation, spec, body)
         with self._guard(scope):
-            self.start_step(operation, digest)
+            first = self.open_gate(operation, spec, digest)
             self.commit()
+            self._hold(unit, first)
+            if operation.status is not _S.STARTED:
+                return None
             self._check_going(scope)
             return self._settle(scope, operation, spec, body)
 

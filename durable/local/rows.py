@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
 from ..events import Event, EventKind, fold
+from ..gates import Link
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType
 from .schema import BLOB_BYTES
 
-_COLUMNS = "run, seq, kind, at, op, parent, name, subtype, started, attempt, detail, blob, payload"
-_ROW = "(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_COLUMNS = (
+    "run, seq, kind, at, op, parent, name, subtype, started, attempt, detail, blob, payload, chain"
+)
+_ROW = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _CHUNK = 64
 """Rows a statement inserts: each call into SQLite lets go of the interpreter's lock."""
 _INSERTS = {
@@ -29,7 +32,7 @@ _SELECT = (
 _BARE = frozenset({EventKind.STEP_SUCCEEDED, EventKind.CONTEXT_SUCCEEDED})
 _STEP = EventKind.STEP_SUCCEEDED.value
 _KINDS = {kind.value: kind for kind in EventKind}
-_PLAIN = ("delay", "timeout", "heartbeat", "function", "digest", "token")
+_PLAIN = ("delay", "timeout", "heartbeat", "function", "digest", "note", "token")
 
 
 def insert(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]) -> int:
@@ -59,6 +62,7 @@ def make(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Ev
             _detail(event),
             blob,
             payload,
+            _store_chain(connection, event.chain) if event.chain else None,
         )
         made.append(row)
     return made
@@ -89,6 +93,32 @@ def store_payload(
     digest = sha256(data).digest()
     connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (digest, payload))
     return digest, None
+
+
+def _store_chain(connection: sqlite3.Connection, links: Sequence[Link]) -> bytes:
+    """Store what is new of a chain, which is its end; return the hash of the last link."""
+    for link in reversed(links):
+        text = sha256(link.text.encode()).digest()
+        connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (text, link.text))
+        new = connection.execute(
+            "INSERT OR IGNORE INTO chains VALUES (?, ?, ?)", (link.hash, link.before, text)
+        )
+        if not new.rowcount:
+            break
+    return links[-1].hash
+
+
+def texts(connection: sqlite3.Connection, last: bytes) -> list[str]:
+    """Return the texts of a chain, in order; empty where it is not kept."""
+    found = connection.execute(
+        "WITH RECURSIVE links (before, text, place) AS ("
+        " SELECT before, text, 0 FROM chains WHERE hash = ? UNION ALL"
+        " SELECT chains.before, chains.text, place + 1 FROM chains JOIN links"
+        " ON chains.hash = links.before)"
+        " SELECT data FROM links JOIN blobs ON blobs.hash = links.text ORDER BY place DESC",
+        (last,),
+    ).fetchall()
+    return [text for (text,) in found]
 
 
 def select(connection: sqlite3.Connection, run: int, after: int = 0) -> Iterator[Event]:
@@ -133,7 +163,7 @@ _READ: dict[str, Any] = {"error": _error, "reopened": tuple}
 
 
 def _detail(event: Event) -> str | None:
-    if event.kind in _BARE and event.digest is None and not event.replay_children:
+    if event.kind in _BARE and event.digest is event.note is None and not event.replay_children:
         return None
     detail: dict[str, Any] = {}
     if event.error is not None:

@@ -8,7 +8,9 @@
                  `lease_until` is real time, in milliseconds.
     events       append-only, in order of `seq` within a run. A step's start and end that were
                  written together are one row (`started`). `detail` is JSON of the rarer fields.
-    blobs        payloads over 4 KiB, once each, by SHA-256.
+    blobs        payloads over 4 KiB, and the texts of chains, once each, by SHA-256.
+    chains       texts in an order, as the last one and the chain before it: what begins alike is
+                 stored once. `events.chain` names the last link.
 
 A file is ours if its application id says so; its `user_version` is the version of this layout.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 from ..errors import JournalError
 from .files import APPLICATION_ID, check_journal_file
 
-VERSION = 1
+VERSION = 2
 BLOB_BYTES = 4096
 
 _SCHEMA = """
@@ -67,6 +69,13 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 CREATE INDEX events_blob ON events (blob) WHERE blob IS NOT NULL;
 CREATE TABLE blobs (hash BLOB PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+"""
+_SINCE_2 = """
+ALTER TABLE events ADD COLUMN chain BLOB;
+CREATE INDEX events_chain ON events (chain) WHERE chain IS NOT NULL;
+CREATE TABLE chains (hash BLOB PRIMARY KEY, before BLOB, text BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX chains_before ON chains (before) WHERE before IS NOT NULL;
+CREATE INDEX chains_text ON chains (text);
 """
 
 
@@ -120,15 +129,12 @@ def journal_error(path: Path, error: Exception) -> JournalError:
 
 def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
     application, version = _identity(connection)
-    if application == 0 and version == 0 and not _tables(connection):
+    empty = application == 0 and version == 0 and not _tables(connection)
+    if empty or (application == APPLICATION_ID and version < VERSION):
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if not _tables(connection):
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+            _bring_up(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -145,6 +151,21 @@ def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
             f"the journal {path} was written by a newer perdure (layout {version}; this one knows "
             f"{VERSION}); it was not touched. Upgrade perdure"
         )
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """Make the tables of this layout, or add to an older one; another process may have done so."""
+    if not _tables(connection):
+        _execute(connection, _SCHEMA)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if _identity(connection)[1] < VERSION:
+        _execute(connection, _SINCE_2)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _execute(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        connection.execute(statement)
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:

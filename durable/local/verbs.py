@@ -126,11 +126,17 @@ class Verbs:
                 " SELECT blob FROM executions WHERE run = ?1 AND blob IS NOT NULL",
                 (record.run,),
             ).fetchall()
+            chains = c.execute(
+                "SELECT DISTINCT chain FROM events WHERE run = ? AND chain IS NOT NULL",
+                (record.run,),
+            ).fetchall()
             c.execute("DELETE FROM events WHERE run = ?", (record.run,))
             c.execute("DELETE FROM executions WHERE run = ?", (record.run,))
+            hashes += _delete_chains(c, [last for (last,) in chains])
             c.executemany(
                 "DELETE FROM blobs WHERE hash = ?1"
                 " AND NOT EXISTS (SELECT 1 FROM events WHERE blob = ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM chains WHERE text = ?1)"
                 " AND NOT EXISTS (SELECT 1 FROM executions WHERE blob = ?1)",
                 hashes,
             )
@@ -182,6 +188,23 @@ class Verbs:
             raise PayloadTooLargeError(
                 f"the payload is {len(text.encode()):,} bytes; this engine takes at most {limit:,}"
             )
+
+
+def _delete_chains(c: sqlite3.Connection, lasts: Sequence[bytes]) -> list[tuple[bytes]]:
+    """Delete the links that nothing refers to any more; return the hashes of their texts."""
+    gone: list[tuple[bytes]] = []
+    left = list(lasts)
+    while left:
+        found = c.execute(
+            "DELETE FROM chains WHERE hash = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM events WHERE chain = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM chains WHERE before = ?1) RETURNING before, text",
+            (left.pop(),),
+        ).fetchone()
+        if found is not None:
+            gone.append((found[1],))
+            left += [found[0]] if found[0] is not None else []
+    return gone
 
 
 class _Nothing:
