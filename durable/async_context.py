@@ -321,6 +321,13 @@ class AsyncContext:
         self._run.claimed(self._scope)
         return operation
 
+    def _claim_shared(self, subtype: str, name: str) -> Operation:
+        """Claim a step for code that calls from tasks of its own, all of it one owner."""
+        self._run.enter(self._scope, name)
+        operation = self._scope.claim(OperationType.STEP, subtype, name, self._scope)
+        self._run.claimed(self._scope)
+        return operation
+
     def _seeded(self, what: str) -> _random.Random:
         return seeded(self._scope, what, self._run.enter(self._scope, what))
 

@@ -353,6 +353,13 @@ class Context:
         scope.open -= 1
         return operation
 
+    def _claim_shared(self, subtype: str, name: str) -> Operation:
+        """Claim a step for code that calls from threads of its own, all of it one owner."""
+        scope = self._scope
+        operation = scope.claim(OperationType.STEP, subtype, name, scope)
+        scope.open -= 1
+        return operation
+
     def _seeded(self, what: str) -> _random.Random:
         self._run.enter(self._scope, self._unit, what)
         self._run.check_place(what)

@@ -26,6 +26,8 @@ class Records:
         self.clock = clock
         self.journal = Journal(session.operations, session.seed)
         self.ended = False
+        self.state: dict[str, Any] = {}
+        """What floors above keep of this run while it is invoked, by their names."""
 
     @property
     def execution_id(self) -> str:

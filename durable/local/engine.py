@@ -312,6 +312,22 @@ class LocalEngine:
         paths = paths_of(operations)
         return {paths[operation.id]: operation for operation in operations.values()}
 
+    def steps(self, id: str, kind: str) -> builtins.list[Operation]:
+        """Return the steps of one kind of a run, without reading the others."""
+        with self._store.read() as connection:
+            run = self._service.record(connection, id).run
+            return rows.steps(connection, run, kind)
+
+    def invocations(self, id: str) -> builtins.list[int]:
+        """Return when each ended invocation of a run began, in milliseconds."""
+        with self._store.read() as connection:
+            return rows.invocations(connection, self._service.record(connection, id).run)
+
+    def texts(self, last: str) -> builtins.list[str]:
+        """Return the texts of a chain, named by the hash of its last link in hex; [] if not kept."""
+        with self._store.read() as connection:
+            return rows.texts(connection, bytes.fromhex(last))
+
     def snapshot(self, id: str) -> Snapshot:
         """Return all that a replay of a run needs.
 

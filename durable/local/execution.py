@@ -128,6 +128,18 @@ class Execution:
         """Return the state of each operation, by the path that addresses it."""
         return self._engine.operations(self.id)
 
+    def steps(self, kind: str) -> list[Operation]:
+        """Return the run's steps of one kind, without reading the others."""
+        return self._engine.steps(self.id, kind)
+
+    def invocations(self) -> list[int]:
+        """Return when each ended invocation began, in milliseconds."""
+        return self._engine.invocations(self.id)
+
+    def texts(self, last: str) -> list[str]:
+        """Return the texts of a chain of the journal, named by its last link; [] if not kept."""
+        return self._engine.texts(last)
+
     def snapshot(self) -> Snapshot:
         """Return all that a replay of the run needs."""
         return self._engine.snapshot(self.id)

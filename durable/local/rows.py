@@ -121,6 +121,25 @@ def texts(connection: sqlite3.Connection, last: bytes) -> list[str]:
     return [text for (text,) in found]
 
 
+def steps(connection: sqlite3.Connection, run: int, kind: str) -> list[Operation]:
+    """Return the steps of one kind of a run."""
+    operations: dict[str, Operation] = {}
+    resumed = EventKind.EXECUTION_RESUMED.value
+    chosen = _SELECT.replace(" ORDER", " AND (subtype = ? OR kind = ?) ORDER")
+    for row in connection.execute(chosen, (run, 0, kind, resumed)).fetchall():
+        fold(operations, _event(row))
+    return list(operations.values())
+
+
+def invocations(connection: sqlite3.Connection, run: int) -> list[int]:
+    """Return when each ended invocation of a run began, in milliseconds."""
+    found = connection.execute(
+        "SELECT started FROM events WHERE run = ? AND kind = ? ORDER BY seq",
+        (run, EventKind.INVOCATION_COMPLETED.value),
+    ).fetchall()
+    return [started for (started,) in found]
+
+
 def select(connection: sqlite3.Connection, run: int, after: int = 0) -> Iterator[Event]:
     """Return the events of a run after `after`, in order."""
     for row in connection.execute(_SELECT, (run, after)).fetchall():

@@ -1,0 +1,108 @@
+"""The way in for floors above: claims of gated steps, scopes beside an operation, one body for both.
+
+`Claim` and `annex` serve the sync and the async context alike; what a claim returns is a value in
+the one and an awaitable in the other, and `drive` runs one `async def` over either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from .async_context import AsyncContext
+from .context import Context
+from .gates import Gate
+from .journal import Scope
+from .names import check_name, child_scope
+from .operations import Operation, OperationType
+from .retry import ONCE
+from .run import Run, StepSpec, scope_path
+
+T = TypeVar("T")
+AnyContext = Context | AsyncContext
+
+
+class Claim:
+    """A claim of a gated step, made at once; `run` brings it to its end.
+
+    Attributes:
+        operation: what is recorded of it.
+    """
+
+    def __init__(self, context: AnyContext, kind: str, name: str, *, shared: bool = False) -> None:
+        self._context = context
+        check_name(name, kind)
+        self.operation: Operation = (
+            context._claim_shared(kind, name)
+            if shared
+            else context._claim(OperationType.STEP, kind, name)
+        )
+
+    def run(self, gate: Gate, body: Callable[[], Any]) -> Any:
+        """Return the step's value, or an awaitable of it in an async handler.
+
+        Raises:
+            StepError: its gate let it fail for good.
+        """
+        spec = StepSpec(ONCE, at_most_once=True, gate=gate)
+        context, operation = self._context, self.operation
+        if isinstance(context, AsyncContext):
+            return context._awaited(operation, context._step(operation, spec, body, None))
+        return context._run.step(context._scope, context._unit, operation, spec, body, None)
+
+
+def annex(context: AnyContext, operation: Operation, *, exempt: bool = False) -> Any:
+    """Return a context whose scope stands beside an operation and has none of its own.
+
+    What is claimed in it is known by that operation, so it is never mistaken for a later claim of
+    the same name; `exempt` claims may come in any order.
+    """
+    outer = context._scope
+    digest = child_scope(operation.id)
+    path = scope_path(outer, operation.name)
+    scope = Scope(outer.journal, digest, outer.operation, path, outer)
+    scope.exempt = exempt
+    if isinstance(context, AsyncContext):
+        return AsyncContext(context._run, scope)
+    return Context(context._run, scope, context._unit)
+
+
+def run_of(context: AnyContext) -> Run:
+    """Return the run that a context belongs to.
+
+    Raises:
+        TypeError: it is no durable context.
+    """
+    if not isinstance(context, Context | AsyncContext):
+        raise TypeError(
+            f"the first argument is the handler's context, not a {type(context).__name__}"
+        )
+    return context._run
+
+
+def is_async(context: AnyContext) -> bool:
+    """Return whether a context's calls are awaited."""
+    return isinstance(context, AsyncContext)
+
+
+async def value_of(result: T | Awaitable[T]) -> T:
+    """Return what a call of a context gives, sync or async, inside a body for `drive`."""
+    if hasattr(result, "__await__"):
+        return await result
+    return cast("T", result)
+
+
+def drive(context: AnyContext, body: Coroutine[Any, Any, T]) -> Any:
+    """Run a body over a context's calls, each awaited by `value_of`.
+
+    Returns:
+        its result; for an async context the coroutine that comes to it.
+    """
+    if isinstance(context, AsyncContext):
+        return body
+    try:
+        body.send(None)
+    except StopIteration as done:
+        return done.value
+    body.close()
+    raise RuntimeError("a body over a sync context awaited something that is not ready")
