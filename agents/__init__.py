@@ -1,1 +1,103 @@
-"""Model calls, tools, and the agent primitives."""
+"""Model calls that are paid once, and what agents are made of.
+
+The names below are loaded when first used, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .agent import Agent, AgentResult
+    from .bedrock import BedrockChat
+    from .budgets import Budget
+    from .decompose import Plan, Task, decompose
+    from .durable_model import durable_model
+    from .errors import (
+        BudgetExceeded,
+        CallInDoubt,
+        Fate,
+        InvalidRequest,
+        ModelCallError,
+        OutputInvalid,
+        RequestError,
+        RequestsForbidden,
+        UnreadableAnswer,
+    )
+    from .fates import fate_of
+    from .ledger import Ledger, Totals, ledger
+    from .llm import llm
+    from .offline_chat import OfflineChat
+    from .prices import set_prices
+    from .reply import Cost, Reply, Usage
+    from .research import Findings, research
+    from .synthesize import Report, synthesize
+    from .tools import Tool, tool
+
+_HOMES = {
+    "agent": "Agent AgentResult",
+    "bedrock": "BedrockChat",
+    "budgets": "Budget",
+    "decompose": "Plan Task decompose",
+    "durable_model": "durable_model",
+    "errors": (
+        "BudgetExceeded CallInDoubt Fate InvalidRequest ModelCallError OutputInvalid RequestError"
+        " RequestsForbidden UnreadableAnswer"
+    ),
+    "fates": "fate_of",
+    "ledger": "Ledger Totals ledger",
+    "llm": "llm",
+    "offline_chat": "OfflineChat",
+    "prices": "set_prices",
+    "reply": "Cost Reply Usage",
+    "research": "Findings research",
+    "synthesize": "Report synthesize",
+    "tools": "Tool tool",
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "BedrockChat",
+    "Budget",
+    "BudgetExceeded",
+    "CallInDoubt",
+    "Cost",
+    "Fate",
+    "Findings",
+    "InvalidRequest",
+    "Ledger",
+    "ModelCallError",
+    "OfflineChat",
+    "OutputInvalid",
+    "Plan",
+    "Reply",
+    "Report",
+    "RequestError",
+    "RequestsForbidden",
+    "Task",
+    "Tool",
+    "Totals",
+    "UnreadableAnswer",
+    "Usage",
+    "decompose",
+    "durable_model",
+    "fate_of",
+    "ledger",
+    "llm",
+    "research",
+    "set_prices",
+    "synthesize",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,4 +1,4 @@
-"""The way in for floors above: claims of gated steps, scopes beside an operation, one body for both.
+"""The way in for floors above: claims of gated steps, scopes beside operations, bodies for both.
 
 `Claim` and `annex` serve the sync and the async context alike; what a claim returns is a value in
 the one and an awaitable in the other, and `drive` runs one `async def` over either.
@@ -49,6 +49,12 @@ class Claim:
         if isinstance(context, AsyncContext):
             return context._awaited(operation, context._step(operation, spec, body, None))
         return context._run.step(context._scope, context._unit, operation, spec, body, None)
+
+    def awaited(self, result: Any) -> Any:
+        """Return a result as it is; noted, if it is a coroutine, as one to be awaited."""
+        if isinstance(self._context, AsyncContext):
+            return self._context._awaited(self.operation, result)
+        return result
 
 
 def annex(context: AnyContext, operation: Operation, *, exempt: bool = False) -> Any:

@@ -112,9 +112,7 @@ class Outbox:
                 self._starts[event.id] = id(event)
             self._entries[id(event)] = event
 
-    def add_start(
-        self, operation: Operation, at: int, digest: str | None, opening: Pass
-    ) -> None:
+    def add_start(self, operation: Operation, at: int, digest: str | None, opening: Pass) -> None:
         """Queue the start of a STEP."""
         start = _Start(operation, at, digest, opening)
         with self._guard:

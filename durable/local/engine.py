@@ -324,7 +324,7 @@ class LocalEngine:
             return rows.invocations(connection, self._service.record(connection, id).run)
 
     def texts(self, last: str) -> builtins.list[str]:
-        """Return the texts of a chain, named by the hash of its last link in hex; [] if not kept."""
+        """Return the texts of a chain, named by its last link in hex; [] if not kept."""
         with self._store.read() as connection:
             return rows.texts(connection, bytes.fromhex(last))
 
