@@ -56,6 +56,7 @@ class Environment(ImmutableSandboxedEnvironment):
             autoescape=False,
             trim_blocks=True,
             lstrip_blocks=True,
+            keep_trailing_newline=True,
             finalize=_printable,
             auto_reload=False,
             loader=FunctionLoader(self._load),
@@ -82,16 +83,15 @@ class Environment(ImmutableSandboxedEnvironment):
         named = {f"perdure:section {n}": section for n, section in enumerate(sections)}
         self._sections = {name: section.text for name, section in named.items()}
         for name, part in self._source.parts.items():
-            self._compile(name, part.place)
-        return [
-            (each.role, self._compile(name, self._source.place)) for name, each in named.items()
-        ]
+            self._ready(name, part.place)
+        return [(each.role, self._ready(name, self._source.place)) for name, each in named.items()]
 
-    def _compile(self, name: str, place: str) -> Template:
+    def _ready(self, name: str, place: str) -> Template:
         try:
             return self.get_template(name)
         except Exception as error:
-            message = f"it cannot be compiled: {type(error).__name__}: {error}"
+            said = error.msg if isinstance(error, SyntaxError) else str(error)
+            message = f"it cannot be compiled: {type(error).__name__}: {said}"
             raise PromptError.at(place, None, message) from None
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
