@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .bedrock import BedrockChat
     from .budgets import Budget
     from .decompose import Plan, Task, decompose
-    from .durable_model import durable_model
     from .errors import (
         BudgetExceeded,
         CallInDoubt,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         UnreadableAnswer,
     )
     from .fates import fate_of
+    from .langchain_model import durable_model
     from .ledger import Ledger, Totals, ledger
     from .llm import llm
     from .offline_chat import OfflineChat
@@ -40,7 +40,7 @@ _HOMES = {
     "bedrock": "BedrockChat",
     "budgets": "Budget",
     "decompose": "Plan Task decompose",
-    "durable_model": "durable_model",
+    "langchain_model": "durable_model",
     "errors": (
         "BudgetExceeded CallInDoubt Fate InvalidRequest ModelCallError OutputInvalid RequestError"
         " RequestsForbidden UnreadableAnswer"

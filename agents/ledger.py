@@ -148,22 +148,21 @@ class Ledger:
 def ledger(execution: Execution) -> Ledger:
     """Return the ledger of a run, whatever its state."""
     return ledger_of(
-        execution.operations(), active=execution.info().active, invocations=execution.invocations()
+        execution.operations(), active=execution.info().active, replays=execution.replays(KIND)
     )
 
 
 def ledger_of(
-    operations: Mapping[str, Operation], *, active: bool, invocations: Iterable[int] = ()
+    operations: Mapping[str, Operation], *, active: bool, replays: Mapping[str, int] | None = None
 ) -> Ledger:
     """Return the ledger of a run's operations, by path.
 
     Args:
         active: a process runs the run now, so that what has no end is in flight, not in doubt.
-        invocations: when each invocation began, in milliseconds; tells what replays have saved.
+        replays: how often each call was found recorded, by the id of its operation.
     """
-    began = sorted(invocations)
     entries = [
-        _entry(path, each, active, began)
+        _entry(path, each, active, (replays or {}).get(each.id, 0))
         for path, each in operations.items()
         if each.subtype == KIND
     ]
@@ -172,17 +171,16 @@ def ledger_of(
 
 def totals_of(steps: Iterable[Operation], *, active: bool) -> Totals:
     """Return the sums over model calls, without their paths and what replays saved."""
-    return sum((_entry("", each, active, []).totals for each in steps), Totals())
+    return sum((_entry("", each, active, 0).totals for each in steps), Totals())
 
 
-def _entry(path: str, operation: Operation, active: bool, began: list[int]) -> Entry:
+def _entry(path: str, operation: Operation, active: bool, replays: int) -> Entry:
     lines = lines_of(operation)
     if operation.status is OperationStatus.STARTED:
         line = open_line(operation)
         lines.append(line if active else with_outcome(line, Outcome.IN_DOUBT, "its process ended"))
     totals = sum(map(_totals, lines), Totals())
-    if operation.status is OperationStatus.SUCCEEDED and operation.ended is not None:
-        replays = sum(each >= operation.ended for each in began)
+    if operation.status is OperationStatus.SUCCEEDED:
         usd = lines[-1].usd or Decimal(0)
         totals += Totals(saved_calls=replays, saved_usd=usd * replays)
     note = operation.note or ""

@@ -146,9 +146,9 @@ class Call:
             if not whole and (key, value) != ("max_tokens", None):
                 raise UsageError(f"llm: {key} is a whole number of at least 0, not {value!r}")
         terms = Terms(
-            _budgets(given.get("budget")),
-            _policy(given.get("retry")),
-            _checked_interrupted(given.get("if_interrupted", "retry")),
+            budgets_of(given.get("budget")),
+            policy_for(given.get("retry")),
+            interrupted_of(given.get("if_interrupted", "retry")),
             max_tokens,
             given.get("record_prompts", True),
         )
@@ -324,19 +324,23 @@ class _Once:
         return self._made[0]
 
 
-def _budgets(budget: Budget | Sequence[Budget] | None) -> tuple[Budget, ...]:
-    found = () if budget is None else (budget,) if isinstance(budget, Budget) else tuple(budget)
+def budgets_of(budget: Budget | Sequence[Budget] | None) -> tuple[Budget, ...]:
+    """Return the budgets that `budget=` means."""
+    given = [] if budget is None else budget
+    found = tuple(given) if isinstance(given, Sequence) else (given,)
     for each in found:
         if not isinstance(each, Budget):
             raise UsageError(f"budget is a Budget or several, not {type(each).__name__}")
     return found
 
 
-def _policy(retry: Retry) -> RetryPolicy:
+def policy_for(retry: Retry) -> RetryPolicy:
+    """Return the policy that `retry=` of a model call means."""
     return RETRY if retry is None else policy_of(retry)
 
 
-def _checked_interrupted(value: Any) -> IfInterrupted:
+def interrupted_of(value: Any) -> IfInterrupted:
+    """Return a checked `if_interrupted=`."""
     if value not in ("retry", "fail", "ask"):
         raise UsageError(f"if_interrupted is 'retry', 'fail' or 'ask', not {value!r}")
     found: IfInterrupted = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from perdure.durable.errors import UsageError
@@ -53,6 +53,10 @@ class Terms:
     keep_prompt: bool
     template: dict[str, str] | None = None
     unmatched: bool = False
+
+    def as_unmatched(self) -> Terms:
+        """Return the terms of a call that the journal was not expecting."""
+        return replace(self, unmatched=True)
 
 
 class Paying:

@@ -6,17 +6,21 @@ the one and an awaitable in the other, and `drive` runs one `async def` over eit
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar, cast
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from .async_context import AsyncContext
 from .context import Context
 from .gates import Gate
 from .journal import Scope
-from .names import check_name, child_scope
-from .operations import Operation, OperationType
+from .names import check_name, child_scope, operation_id
+from .operations import Operation, OperationStatus, OperationType
 from .retry import ONCE
 from .run import Run, StepSpec, scope_path
+from .sync_run import Unit
 
 T = TypeVar("T")
 AnyContext = Context | AsyncContext
@@ -73,6 +77,45 @@ def annex(context: AnyContext, operation: Operation, *, exempt: bool = False) ->
     return Context(context._run, scope, context._unit)
 
 
+def apart(context: AnyContext, name: str) -> Any:
+    """Return a context whose claims are exempt from order, in a scope beside all others.
+
+    The scope is known by its name and how often the name was asked for here. In a sync handler it
+    may be used from other threads; each takes its own by `on_this_thread`.
+    """
+    outer = context._scope
+    owner = asyncio.current_task() if isinstance(context, AsyncContext) else context._unit
+    count = outer.number(f"\0apart\0{name}", name, owner)
+    operation = Operation(
+        operation_id(outer.digest, f"\0apart\0{name}", count),
+        OperationType.CONTEXT,
+        OperationStatus.UNRECORDED,
+        outer.operation,
+        name,
+    )
+    return annex(context, operation, exempt=True)
+
+
+def on_this_thread(context: Context) -> Context:
+    """Return a context of `apart` for the calling thread."""
+    if context._unit.thread == threading.get_ident():
+        return context
+    return Context(context._run, context._scope, Unit())
+
+
+def wait_here(context: Context, operations: Sequence[Operation]) -> None:
+    """Hold this thread until something has come for one of these; see what others did meanwhile."""
+    run = context._run
+    while not any(run.is_due(each) for each in operations) and not run.ended and not run.closed:
+        time.sleep(0.05)
+        run.commit()
+
+
+def has_more(context: AnyContext) -> bool:
+    """Return whether operations recorded in a context's scope were not asked for yet."""
+    return context._scope.replaying()
+
+
 def run_of(context: AnyContext) -> Run:
     """Return the run that a context belongs to.
 
@@ -93,9 +136,7 @@ def is_async(context: AnyContext) -> bool:
 
 async def value_of(result: T | Awaitable[T]) -> T:
     """Return what a call of a context gives, sync or async, inside a body for `drive`."""
-    if hasattr(result, "__await__"):
-        return await result
-    return cast("T", result)
+    return await result if isinstance(result, Awaitable) else result
 
 
 def drive(context: AnyContext, body: Coroutine[Any, Any, T]) -> Any:

@@ -240,10 +240,18 @@ class Scope:
         Raises:
             NonDeterminismError: another task took the ones before.
         """
-        count, first = self._counts.get("\0derived", (0, owner))
+        return self.number("\0derived", f"{what}()", owner)
+
+    def number(self, key: str, what: str, owner: object) -> int:
+        """Return how often this was asked of the scope, from 1, always by the same task.
+
+        Raises:
+            NonDeterminismError: another task asked before.
+        """
+        count, first = self._counts.get(key, (0, owner))
         if first is not owner:
-            raise self.journal.fail(_shared_name(self, None, f"{what}()"))
-        self._counts["\0derived"] = (count + 1, owner)
+            raise self.journal.fail(_shared_name(self, None, what))
+        self._counts[key] = (count + 1, owner)
         return count + 1
 
     def claim_branch(self, id: str, subtype: str, name: str) -> Operation:

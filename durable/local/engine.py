@@ -318,10 +318,10 @@ class LocalEngine:
             run = self._service.record(connection, id).run
             return rows.steps(connection, run, kind)
 
-    def invocations(self, id: str) -> builtins.list[int]:
-        """Return when each ended invocation of a run began, in milliseconds."""
+    def replays(self, id: str, kind: str) -> dict[str, int]:
+        """Return how many ended invocations found each step of a kind recorded, by its id."""
         with self._store.read() as connection:
-            return rows.invocations(connection, self._service.record(connection, id).run)
+            return rows.replays(connection, self._service.record(connection, id).run, kind)
 
     def texts(self, last: str) -> builtins.list[str]:
         """Return the texts of a chain, named by its last link in hex; [] if not kept."""

@@ -132,9 +132,9 @@ class Execution:
         """Return the run's steps of one kind, without reading the others."""
         return self._engine.steps(self.id, kind)
 
-    def invocations(self) -> list[int]:
-        """Return when each ended invocation began, in milliseconds."""
-        return self._engine.invocations(self.id)
+    def replays(self, kind: str) -> dict[str, int]:
+        """Return how many ended invocations found each step of a kind recorded, by its id."""
+        return self._engine.replays(self.id, kind)
 
     def texts(self, last: str) -> list[str]:
         """Return the texts of a chain of the journal, named by its last link; [] if not kept."""

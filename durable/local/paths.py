@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..names import branch_scope, child_scope, operation_id, scope_of
 from ..operations import Operation, SubType
 
+_BATCHES = (SubType.MAP, SubType.PARALLEL)
 MOST = 100_000
 """Indexes tried for a branch whose name does not tell its own."""
 
@@ -43,9 +44,9 @@ class _Paths:
     def _scope_path(self, operation: Operation) -> str:
         digest = scope_of(operation.id)
         batch = self._operations.get(operation.parent or "")
-        if digest not in self._scopes and batch is not None:
+        if digest not in self._scopes and batch is not None and batch.subtype in _BATCHES:
             self._find_flat_branch(batch, digest)
-        return self._scopes.get(digest, "")
+        return self._scopes.get(digest, self._paths.get(operation.parent or "", ""))
 
     def _find_flat_branch(self, batch: Operation, digest: str) -> None:
         """Try indexes: a flat branch has no operation that its own could be read from."""

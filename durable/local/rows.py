@@ -131,13 +131,24 @@ def steps(connection: sqlite3.Connection, run: int, kind: str) -> list[Operation
     return list(operations.values())
 
 
-def invocations(connection: sqlite3.Connection, run: int) -> list[int]:
-    """Return when each ended invocation of a run began, in milliseconds."""
+def replays(connection: sqlite3.Connection, run: int, kind: str) -> dict[str, int]:
+    """Return how many ended invocations found each step of a kind recorded, by its id.
+
+    The first invocation to end after a step did is the one that made it.
+    """
     found = connection.execute(
-        "SELECT started FROM events WHERE run = ? AND kind = ? ORDER BY seq",
-        (run, EventKind.INVOCATION_COMPLETED.value),
+        "SELECT op, kind FROM events WHERE run = ? AND (kind = ? OR (subtype = ? AND kind = ?))"
+        " ORDER BY seq DESC",
+        (run, EventKind.INVOCATION_COMPLETED.value, kind, _STEP),
     ).fetchall()
-    return [started for (started,) in found]
+    counts: dict[str, int] = {}
+    ended = 0
+    for op, event in found:
+        if event == _STEP:
+            counts[op] = max(0, ended - 1)
+        else:
+            ended += 1
+    return counts
 
 
 def select(connection: sqlite3.Connection, run: int, after: int = 0) -> Iterator[Event]:
