@@ -218,10 +218,3 @@ def test_a_broken_prompt_is_loaded_and_named_but_renders_nothing():
     for use in (prompt.check, prompt.render, lambda: prompt.inputs, lambda: prompt.config):
         with pytest.raises(PromptError, match="broken:1: it uses 'x'"):
             use()
-
-
-def test_a_fence_that_a_loophole_changed_is_caught_when_rendering():
-    body = "{% for s in sources %}{{ s | untrusted }}{% endfor %}"
-    prompt = Prompt.from_string(f"---\ninput: {{schema: {{sources: 'untrusted[]'}}}}\n---\n{body}")
-    with pytest.raises(PromptError, match="the filter untrusted takes a text, not dict"):
-        prompt.render(sources=[{"text": "x"}])

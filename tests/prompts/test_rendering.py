@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from perdure.prompts import Message, Prompt, PromptError, Rendered
+from perdure.prompts import Message, Prompt, PromptError, Rendered, fence
 from perdure.prompts.template import MAX_RENDERED
 
 
@@ -149,6 +149,33 @@ def test_a_template_that_would_fill_the_memory_is_stopped(body):
 def test_a_long_prompt_is_no_error():
     text = "word " * (MAX_RENDERED // 5 - 9)
     assert _rendered("{{ x }}", x=text) == [("user", text.strip())]
+
+
+def test_an_include_fences_with_the_salt_of_the_rendering():
+    prompt = Prompt.from_string(
+        "---\ninput: {schema: {sources: 'untrusted[]'}}\n---\n"
+        '{% for s in sources %}\n{% include "item" %}\n{% endfor %}',
+        includes={"item": "{{ s.text | untrusted(s.id) }}\n"},
+    )
+    sources = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
+    assert prompt.render(sources=sources, salt="run").messages[0].text == (
+        fence("one", 1, salt="run") + "\n" + fence("two", 2, salt="run")
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{{ xs | map(name) | join | upper }}", "a fenced text was changed or dropped"),
+        ("system:\n{{ xs | map(name) | join }}", "the filter untrusted is for user sections only"),
+        ("{{ xs | untrusted }}{{ name }}", "the filter untrusted takes a text, not list"),
+    ],
+)
+def test_a_fence_that_slips_past_the_checks_is_caught_when_rendering(body, message):
+    prompt = Prompt.from_string(f"---\ninput: {{schema: {{xs: array, name: string}}}}\n---\n{body}")
+    prompt.check()
+    with pytest.raises(PromptError, match=message):
+        prompt.render(xs=["<a text>"], name="untrusted")
 
 
 @pytest.mark.parametrize("name", ["lipsum()", "cycler('a')", "joiner()", "now()", "time"])
