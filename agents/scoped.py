@@ -1,0 +1,88 @@
+"""The scope that a primitive opens, and its own errors, which leave that scope as what they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.durable.errors import ChildError, PerdureError, UsageError
+from perdure.durable.gated import AnyContext, drive, is_async, run_of
+
+if TYPE_CHECKING:
+    from perdure.prompts import Prompt
+
+BUILT_IN = Path(__file__).parent / "prompts"
+
+
+def opened(
+    context: AnyContext,
+    name: str,
+    body: Callable[[Any], Coroutine[Any, Any, Any]],
+    *own: type[PerdureError],
+) -> Any:
+    """Run a body in a child scope of this name, claimed now.
+
+    Args:
+        own: errors of one text that the caller is to meet as themselves, not as a `ChildError`; a
+            resume follows them to what failed.
+
+    Returns:
+        the body's result; in an async handler an awaitable of it.
+    """
+    run_of(context)
+    errors = {f"perdure.{kind.__name__}": kind for kind in own}
+
+    def raise_own(error: ChildError) -> None:
+        kind = errors.get(error.error_type or "")
+        if kind is not None:
+            raise kind(error.error.message) from error
+
+    async def awaited(call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except ChildError as error:
+            raise_own(error)
+            raise
+
+    try:
+        call = context.child(name, lambda scope: drive(scope, body(scope)))
+    except ChildError as error:
+        raise_own(error)
+        raise
+    return awaited(call) if is_async(context) else call
+
+
+def prompt_of(prompt: Any, built_in: str) -> Prompt:
+    """Return the prompt that was given, read from its file if it is a path; else the built-in one.
+
+    Raises:
+        PromptError: there is no such file.
+        UsageError: it is no prompt.
+    """
+    from perdure.prompts import Prompt
+
+    if prompt is None:
+        return _built_in(built_in)
+    if isinstance(prompt, os.PathLike):
+        return Prompt.load(prompt)
+    if not isinstance(prompt, Prompt):
+        raise UsageError(
+            f"prompt= is a Prompt or the pathlib.Path of one, not {type(prompt).__name__}; for a "
+            "text write Prompt.from_string(text)"
+        )
+    return prompt
+
+
+def inputs_for(prompt: Prompt, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the inputs that a prompt declares."""
+    return {name: value for name, value in inputs.items() if name in prompt.inputs}
+
+
+@cache
+def _built_in(name: str) -> Prompt:
+    from perdure.prompts import Prompt
+
+    return Prompt.load(BUILT_IN / f"{name}.prompt")
