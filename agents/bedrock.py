@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from operator import itemgetter
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -101,10 +101,7 @@ class BedrockChat(BaseChatModel):
     client: Any = Field(default=None, exclude=True, repr=False)
     extra: dict[str, Any] = Field(default_factory=dict)
 
-    max_retries: ClassVar[int] = 0
-    """How often the client that this model makes sends a call again: never."""
-
-    _made: Any = PrivateAttr(default=None)
+    _made: tuple[Any, Any] | None = PrivateAttr(default=None)
     _threads: ThreadPoolExecutor | None = PrivateAttr(default=None)
 
     @field_validator("extra")
@@ -112,6 +109,11 @@ class BedrockChat(BaseChatModel):
     def _no_own_fields(cls, extra: dict[str, Any]) -> dict[str, Any]:
         _check_extra(extra)
         return extra
+
+    @property
+    def max_retries(self) -> int | None:
+        """How often a call is sent again unseen: never, by the client that this model makes."""
+        return 0 if self.client is None else None
 
     @property
     def _llm_type(self) -> str:
@@ -326,13 +328,15 @@ class BedrockChat(BaseChatModel):
         return further
 
     def _spoken_to(self) -> Any:
-        """Return the client, made once, by whichever thread is first."""
+        """Return the client, made once for these settings, by whichever thread is first."""
         if self.client is not None:
             return self.client
+        places = (self.region, self.endpoint_url, self.session)
+        settings = (*places, self.read_timeout, self.connect_timeout, self.max_connections)
         with _MAKING:
-            if self._made is None:
-                self._made = self._make_client()
-            return self._made
+            if self._made is None or self._made[0] != settings:
+                self._made = (settings, self._make_client())
+            return self._made[1]
 
     def _make_client(self) -> Any:
         import boto3  # type: ignore[import-untyped]

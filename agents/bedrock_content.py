@@ -108,7 +108,7 @@ def blocks_of(
             kind = next(iter(block))
             if kind not in allowed:
                 raise InvalidRequest(
-                    f"{where}: a {kind} block has no place here; Bedrock takes"
+                    f"{where}: a block of kind {kind!r} has no place here; Bedrock takes"
                     f" {', '.join(sorted(allowed))}"
                 )
             if kind != "text" or block["text"].strip():

@@ -107,7 +107,7 @@ def _function(given: Any, strict: bool | None) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"{type(given).__name__} {getattr(given, '__name__', '')}".strip()
         raise InvalidRequest(
-            f"a {what} can be made neither a tool nor a schema ({error}); give a tool, a function"
+            f"of {what} neither a tool nor a schema can be made ({error}); give a tool, a function"
             " with a docstring, a pydantic class or a JSON schema with a title"
         ) from error
     return function
