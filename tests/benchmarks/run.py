@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from workloads import WORKLOADS
+from model_calls import MODEL_CALLS
+from workloads import WORKLOADS as OF_THE_CORE
+
+WORKLOADS = OF_THE_CORE | MODEL_CALLS
 
 
 def main() -> None:
