@@ -42,7 +42,7 @@ from .tools import Approve, Tool, as_tools, check_count
 __all__ = ["Agent", "AgentResult", "StopReason"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Agent:
     """A model that works on a task with tools, in turns, until it has an answer.
 
@@ -56,15 +56,17 @@ class Agent:
         output: a class that pydantic can check, for the answer; see `llm`.
         max_turns: model calls at most, the one that asks for a due output aside.
         max_tool_calls: tool calls at most; the model is told that further ones are not made.
-        tool_timeout: for each tool that has none of its own.
+        tool_timeout: seconds for a call of a tool that has none of its own; not of durable ones.
         parallel_tools: the calls of a turn run side by side; else one after the other.
         tool_error: "to_model" tells the model of a call that failed, "raise" ends the agent with
             it, after the other calls of the turn.
-        tool_retries: how often a failed call is made again, of tools that do not say.
+        tool_retries: how often a failed call is made again, of tools that do not say; not of
+            durable ones.
         approve: asked before each call, or before the calls of the tools it names: see `Approve`.
         budget, retry, fallbacks, max_tokens, temperature, options, stream: as of `llm`.
         output_repairs: `repairs` of `llm`.
-        context_policy: what is sent of the messages so far.
+        context_policy: a function of the messages so far, what is sent of them. It is called
+            again at each replay, so it decides by the messages alone.
 
     Raises:
         UsageError: an argument cannot be meant.
@@ -92,7 +94,7 @@ class Agent:
     context_policy: ContextPolicy | None = None
     options: Mapping[str, Any] | None = None
     stream: OnText | bool | None = None
-    _tools: dict[str, Tool] = field(init=False, repr=False)
+    _tools: dict[str, Tool] = field(init=False)
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -115,6 +117,9 @@ class Agent:
                 f"{what}: the output {self.output.__name__} has the name of a tool; rename one"
             )
         self._check_approve(what)
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name!r}, tools: {', '.join(self._tools) or 'none'}>"
 
     @overload
     def run(
