@@ -207,7 +207,7 @@ class Material:
         for passage, words, weight in zip(self.passages, self._words, self._weights, strict=True):
             shared = sum(self._rarity[word] for word in wanted & words) / worth
             short = 0.3 if passage.heading else 0.6 if len(words) < 4 else 1.0
-            scores.append((weight + 1.5 * shared) * short)
+            scores.append((weight + 1.2 * shared) * short)
         stated = _stated_kinds(asked)
         if stated:
             for at in sorted(range(len(scores)), key=lambda at: -scores[at])[:_LEADING]:

@@ -88,6 +88,11 @@ class _Filler:
         laid_out = alternatives(schema, self._root)
         if lean:
             laid_out.sort(key=_weight)
+        if spot.salt and len(laid_out) > 1:
+            turn = spot.salt % len(laid_out)
+            laid_out = laid_out[turn:] + laid_out[:turn]
+            spot = replace(spot, salt=spot.salt // len(laid_out))
+            lean = True
         best: Filled | None = None
         problem = "no value fits"
         for plain in laid_out:
@@ -102,6 +107,8 @@ class _Filler:
                 return filled
             if best is None or filled.value is None:
                 best = filled
+        if best is None:
+            best = next((each for each in _ANYTHING if fits(each.value, schema, self._root)), None)
         if best is None:
             raise Unfillable(problem)
         return best
@@ -148,7 +155,7 @@ class _Filler:
                 if name in required:
                     raise Unfillable(f"{name}: {problem}") from None
                 continue
-            (made if name in required or filled.found else spare)[name] = filled.value
+            (made if name in required or filled.found or spot.salt else spare)[name] = filled.value
             found = found or filled.found
         if not members and schema.get("additionalProperties"):
             found = self._named(schema, made, spot) or found
@@ -174,6 +181,8 @@ class _Filler:
     ) -> None:
         """Add members until there are as many as the schema asks for."""
         least = schema.get("minProperties", 0)
+        if spot.salt and not made and _others(schema):
+            least = max(least, 1)
         for name in list(spare)[: max(0, least - len(made))]:
             made[name] = spare[name]
         names, part = schema.get("propertyNames", True), _others(schema)
@@ -183,23 +192,36 @@ class _Filler:
             key = spot.below(hint=hint_of("key", names), salt=salt)
             name = self.fill({"type": "string", "minLength": 1, "allOf": [names]}, key).value
             if name not in made:
-                made[name] = self.fill(part, spot.below(hint=hint_of(name, part))).value
+                about = hint_of(name, part)
+                made[name] = self.fill(part, spot.below(hint=about, salt=spot.salt)).value
 
     def _array(self, schema: dict[str, Any], spot: _Spot) -> Filled:
         least = schema.get("minItems", 0)
         usual = max(USUAL_ITEMS, least)
         most = min(schema.get("maxItems", usual), usual)
         items: Schema = schema.get("items", True)
-        made = [self.fill(part, spot.below()) for part in schema.get("prefixItems", ())[:most]]
+        made = self._leading(schema, spot)[:most]
         options = self._options(items)
         if options is not None:
             spoken = [each for each in options if values.spoken_of(each, spot.material)]
-            made += [Filled(each, True) for each in spoken[: most - len(made)]]
+            made = _joined(made, [Filled(each, True) for each in spoken], schema)
         elif items is not False and not self._lean(spot):
-            made += self._from_seeds(items, spot, most - len(made))
-        listed = [each.value for each in made]
+            made = _joined(made, self._from_seeds(items, spot, most - len(made)), schema)
+        listed = [each.value for each in made[:most]]
         self._lengthen(listed, schema, spot)
         return Filled(listed, any(each.found for each in made))
+
+    def _leading(self, schema: dict[str, Any], spot: _Spot) -> list[Filled]:
+        """Return the items that have a schema each: those of a tuple."""
+        made: list[Filled] = []
+        for part in schema.get("prefixItems", ()):
+            tried = (self.fill(part, spot.below(salt=salt)) for salt in range(spot.salt, 60))
+            new = (each for each in tried if len(_joined(made, [each], schema)) > len(made))
+            filled = next(new, None)
+            if filled is None:
+                raise Unfillable("no items that differ")
+            made.append(filled)
+        return made
 
     def _from_seeds(self, items: Schema, spot: _Spot, most: int) -> list[Filled]:
         made: dict[str, Filled] = {}
@@ -240,7 +262,16 @@ class _Filler:
         return None
 
 
+_ANYTHING = tuple(map(Filled, (None, False, 0, "", [], {}, True, 1)))
 _PLAIN = {"number": values.number, "integer": values.number, "boolean": values.boolean}
+
+
+def _joined(made: list[Filled], more: list[Filled], schema: Mapping[str, Any]) -> list[Filled]:
+    """Return items with more behind them, without those they would repeat where none may."""
+    if not schema.get("uniqueItems"):
+        return [*made, *more]
+    seen = {canonical(each.value) for each in made}
+    return [*made, *(each for each in more if canonical(each.value) not in seen)]
 
 
 def _others(schema: Mapping[str, Any]) -> Schema:
