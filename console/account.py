@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.durable.operations import ErrorObject, Operation, SubType
 
+from .costs import CALL, is_call, note_of
 from .words import from_ms, length, moment, parsed, safe, until
 
 if TYPE_CHECKING:
+    from perdure.agents.ledger import Ledger
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 _CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
 _HELD = "perdure:failed"
+_ANSWERED = ("usage", "cost", "stop_reason", "request_id", "seconds")
+STYLES = {
+    "running": "cyan",
+    "waiting": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "timed out": "red",
+    "cancelled": "dim",
+}
+"""How each status is coloured."""
 _WAITS = {
     "event": "event",
     "callback": "callback",
@@ -54,6 +66,7 @@ class Account:
     input: Any
     result: Any
     failure: Failure | None
+    ledger: Ledger
 
     @property
     def status(self) -> str:
@@ -69,12 +82,18 @@ class Account:
         return summary(self.info, self.waits) | {
             "result": self.result,
             "error": self._error(),
+            "ledger": self.ledger.as_json(),
         }
 
     def details(self) -> dict[str, Any]:
         """Return all of it as JSON."""
+        outcome = self.outcome()
+        calls = {each["path"]: each for each in outcome["ledger"]["calls"]}
         listed = [_operation(path, each) for path, each in self.operations.items()]
-        return self.outcome() | {"input": self.input, "operations": listed}
+        for each, operation in zip(listed, self.operations.values(), strict=True):
+            if is_call(operation):
+                each["call"] = call_json(operation, calls[each["path"]])
+        return outcome | {"input": self.input, "operations": listed}
 
     def _error(self) -> dict[str, Any] | None:
         if self.failure is None:
@@ -94,6 +113,8 @@ def account_of(engine: LocalEngine, id: str) -> Account:
     Raises:
         ExecutionNotFoundError: there is none of this id.
     """
+    from perdure.agents.ledger import ledger_of
+
     execution = engine.get(id)
     info = execution.info()
     operations, history = execution.operations(), execution.history()
@@ -111,7 +132,39 @@ def account_of(engine: LocalEngine, id: str) -> Account:
         parsed(history[0]["ExecutionStartedDetails"]["Input"].get("Payload")),
         parsed(details.get("Result", {}).get("Payload")),
         failure,
+        ledger_of(operations, active=info.active, replays=execution.replays(CALL)),
     )
+
+
+def brief_ledger(engine: LocalEngine, info: ExecutionInfo) -> Ledger:
+    """Return the ledger of a run by reading its model calls alone, known by their ids."""
+    from perdure.agents.ledger import Ledger, ledger_of
+
+    execution = engine.get(info.id)
+    calls = {each.id: each for each in execution.steps(CALL)}
+    if not calls:
+        return Ledger()
+    return ledger_of(calls, active=info.active, replays=execution.replays(CALL))
+
+
+def call_json(operation: Operation, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a model call, its place in the ledger first, as JSON.
+
+    `prompt` is the digest of its messages.
+    """
+    note, record = note_of(operation), record_of(operation)
+    return {
+        **{key: entry[key] for key in ("model", "template", "attempts")},
+        "provider": record.get("provider", note.get("provider")),
+        "prompt": note.get("prompt"),
+        **{key: record.get(key) for key in _ANSWERED},
+    }
+
+
+def record_of(operation: Operation) -> dict[str, Any]:
+    """Return the record of a call's answer; empty if it has none."""
+    found = parsed(operation.payload) if operation.closed else None
+    return found if isinstance(found, dict) else {}
 
 
 def status_of(info: ExecutionInfo) -> str:

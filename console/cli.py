@@ -31,6 +31,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+prompts = typer.Typer(
+    help="Look after the prompts of a pipeline.",
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(prompts, name="prompts")
+
 Journal = Annotated[
     str, typer.Option("--journal", "-j", envvar=VARIABLE, metavar="PATH", help="The journal file.")
 ]
@@ -146,18 +153,54 @@ def list_(
     journal: Journal = DEFAULT,
     json: Json = False,
 ) -> None:
-    """List the newest runs: their state, and what they wait for."""
+    """List the newest runs: their state, their cost, and what they wait for."""
     from .looking import list_runs
 
     list_runs(Place(journal), status, limit, json)
 
 
 @app.command(epilog=_example("perdure show doc-1"))
-def show(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
-    """Show one run: its operations, its result or error, and how to go on."""
+def show(
+    *,
+    id: Id,
+    call: Annotated[
+        str | None,
+        typer.Option(
+            "--call", metavar="PATH", help="Show this model call: its prompt, answer and cost."
+        ),
+    ] = None,
+    journal: Journal = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Show one run: its operations, its result or error, its cost, and how to go on."""
+    from .calls import show_call
     from .looking import show as show_it
 
-    show_it(Place(journal), id, json)
+    if call is None:
+        show_it(Place(journal), id, json)
+    else:
+        show_call(Place(journal), id, call, json)
+
+
+@app.command(epilog=_example("perdure ledger doc-1"))
+def ledger(
+    *,
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The run whose calls to list.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many of the newest runs.")
+    ] = 50,
+    journal: Journal = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Show what model calls cost: the totals of the newest runs, or each call of one."""
+    from . import ledgers
+
+    if id is None:
+        ledgers.runs(Place(journal), limit, json)
+    else:
+        ledgers.one(Place(journal), id, json)
 
 
 @app.command(epilog=_example("perdure history doc-1 --json"))
@@ -218,6 +261,25 @@ def serve(
     from .serving import serve as serve_them
 
     raise typer.Exit(serve_them(files, Place(journal)))
+
+
+@prompts.callback()
+def prompts_options(context: typer.Context) -> None:
+    """Look after the prompts of a pipeline."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
+        raise typer.Exit
+
+
+@prompts.command(epilog=_example("perdure prompts check prompts/"))
+def check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder with the prompts.")],
+    json: Json = False,
+) -> None:
+    """Check every prompt in a folder; exit with 1 if one breaks a rule."""
+    from .prompting import check as check_them
+
+    raise typer.Exit(check_them(folder, json))
 
 
 def main() -> NoReturn:

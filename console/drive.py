@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING
 
 from perdure.durable.errors import ExecutionError, ExecutionNotFoundError, SerializationError
 
+from .costs import is_call
 from .live import View
 from .stopping import Stop
 from .tree import Moment, Row, is_shown, news, rows_of
+from .words import ending
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.durable import Execution, ExecutionInfo, LocalEngine
+    from perdure.durable.operations import Operation
 
 TICK = 0.125
 _SHARE = 8
 """A look may take one part in so many of the time."""
+_SAID = 60
+"""Characters shown of what a model streams."""
 
 
 class Left(StrEnum):
@@ -104,8 +111,19 @@ def _let_run(execution: Execution, seconds: float, stop: Stop) -> None:
 
 def _rows(execution: Execution, was: Before, *, active: bool) -> list[Row]:
     operations = execution.operations()
-    at = Moment(round(time.time() * 1000), was.began, was.recorded, active)
+    said = _said(execution.id, operations.values()) if active else {}
+    at = Moment(round(time.time() * 1000), was.began, was.recorded, active, said)
     return news(rows_of(operations, at))
+
+
+def _said(execution_id: str, operations: Iterable[Operation]) -> dict[str, str]:
+    """Return the last of what each model call streams in this process, by id."""
+    begun = [each.id for each in operations if is_call(each) and each.status == "STARTED"]
+    if not begun:
+        return {}
+    from perdure.agents.streams import tail
+
+    return {id: ending(tail(execution_id, id), _SAID) for id in begun}
 
 
 def _rests(engine: LocalEngine, info: ExecutionInfo, wait: float) -> bool:

@@ -128,7 +128,7 @@ def _cells(row: Row, at: float) -> list[Text]:
         Text.assemble(indent, (sign, style), " ", (row.label, rest)),
         Text(f"{row.state.value:<9}", style),
         Text(f"{_took(row):>7}", "dim"),
-        Text(row.note, "red" if row.state is State.FAILED else "dim"),
+        Text(row.said or row.note, "red" if row.state is State.FAILED else "dim"),
     ]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,25 +12,28 @@ from rich.text import Text
 from perdure.durable.errors import UsageError
 
 from . import report
-from .account import Account, account_of, seconds_of, status_of, summary, wait_words
+from .account import (
+    STYLES,
+    Account,
+    account_of,
+    brief_ledger,
+    seconds_of,
+    status_of,
+    summary,
+    wait_words,
+)
+from .costs import cost_json, whole_cell
 from .live import tree_lines
 from .place import Place
-from .screen import columns, is_live, say, stdout
+from .screen import say, say_json, say_lines, say_table, stdout
 from .tree import Moment, rows_of
 from .words import cut, first_line, length, moment, one_error, safe, shown
 
 if TYPE_CHECKING:
+    from perdure.agents.ledger import Ledger
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "timed_out")
-_STYLES = {
-    "running": "cyan",
-    "waiting": "yellow",
-    "succeeded": "green",
-    "failed": "red",
-    "timed out": "red",
-    "cancelled": "dim",
-}
 _ALL = 1_000_000
 
 
@@ -41,13 +42,13 @@ def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> No
     engine = place.open()
     try:
         runs = _select(engine, status, limit)
-        waits = {run.id: _waits(engine, run) for run in runs}
+        listed = [(run, _waits(engine, run), brief_ledger(engine, run)) for run in runs]
     finally:
         engine.close()
     if as_json:
-        print_json([summary(run, waits[run.id]) for run in runs])
-    elif runs:
-        _print_table([_HEAD, *(_list_row(run, waits[run.id]) for run in runs)])
+        say_json([summary(run, waits) | cost_json(cost.totals) for run, waits, cost in listed])
+    elif listed:
+        say_table([_HEAD, *(_list_row(*each) for each in listed)])
     else:
         say(stdout(), f"no {f'{status} ' if status else ''}runs in {place.journal}", "dim")
 
@@ -60,7 +61,7 @@ def show(place: Place, id: str, as_json: bool) -> None:
     finally:
         engine.close()
     if as_json:
-        print_json(account.details())
+        say_json(account.details())
     else:
         _show(stdout(), account, place)
 
@@ -73,16 +74,11 @@ def history(place: Place, id: str, as_json: bool) -> None:
     finally:
         engine.close()
     if as_json:
-        print_json(events)
+        say_json(events)
     else:
         head = ["", "TIME", "EVENT", "NAME", ""]
         rows = [[Text(cell, "dim") for cell in head], *map(_history_row, events)]
-        _print_table(rows, right=frozenset({0}))
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, moments in ISO 8601."""
-    print(json.dumps(value, indent=2, default=_iso))
+        say_table(rows, right=frozenset({0}))
 
 
 def _select(engine: LocalEngine, status: str | None, limit: int) -> Sequence[ExecutionInfo]:
@@ -101,20 +97,20 @@ def _waits(engine: LocalEngine, run: ExecutionInfo) -> list[Wait]:
     return engine.get(run.id).waiting_for() if status_of(run) == "waiting" else []
 
 
-_HEAD = [
-    Text(title, "dim") for title in ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "WAITS FOR")
-]
+_TITLES = ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "COST", "WAITS FOR")
+_HEAD = [Text(title, "dim") for title in _TITLES]
 
 
-def _list_row(run: ExecutionInfo, waits: Sequence[Wait]) -> list[Text]:
+def _list_row(run: ExecutionInfo, waits: Sequence[Wait], cost: Ledger) -> list[Text]:
     status = status_of(run)
     more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
     return [
         Text(run.id),
         Text(safe(run.handler)),
-        Text(status, _STYLES[status]),
+        Text(status, STYLES[status]),
         Text(moment(run.created), "dim"),
         Text(length(seconds_of(run))),
+        Text(whole_cell(cost)),
         Text(wait_words(waits[0]) + more if waits else _idle(status), "dim"),
     ]
 
@@ -129,16 +125,17 @@ def _show(console: Console, account: Account, place: Place) -> None:
         "run": Text(info.id, "bold"),
         "handler": Text(safe(info.handler)),
         "file": Text(safe(info.source or "not recorded")),
-        "status": Text(account.status, _STYLES[account.status]),
+        "status": Text(account.status, STYLES[account.status]),
         "created": Text(moment(info.created)),
         "duration": Text(length(account.seconds())),
         "input": Text(shown(account.input, 66).replace("\n", "\n" + " " * 10)),
     }
-    _print_table([[Text(name, "dim"), value] for name, value in facts.items()])
+    say_table([[Text(name, "dim"), value] for name, value in facts.items()])
     rows = rows_of(account.operations, Moment(round(time.time() * 1000), active=info.active))
     if rows:
         say(console)
-        _print_lines(console, tree_lines(rows))
+        say_lines(console, tree_lines(rows))
+    report.costs(console, account, blank=True)
     say(console)
     match info.status:
         case "SUCCEEDED":
@@ -168,21 +165,3 @@ def _history_row(event: dict[str, Any]) -> list[Text]:
         Text(safe(event.get("Name", "") if kind != "ExecutionStarted" else "")),
         Text(cut(said or first_line(kept), 120), "red" if error else "dim"),
     ]
-
-
-def _print_table(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset()) -> None:
-    _print_lines(stdout(), columns(rows, right))
-
-
-def _print_lines(console: Console, lines: Sequence[Text]) -> None:
-    for line in lines:
-        if is_live(console) and "\n" not in line.plain:
-            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
-        else:
-            say(console, line)
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds")
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from .account import Account, wait_words
+from .costs import OFFLINE, question_of, totals_line, used_offline
 from .drive import Before
 from .place import Place, near
 from .screen import columns, say
 from .traces import recorded_lines
 from .tree import Row, State, is_shown
 from .words import length, one_error, shown
+
+if TYPE_CHECKING:
+    from perdure.durable import Wait
 
 _RESUMABLE = ("FAILED", "TIMED_OUT")
 
@@ -28,7 +33,8 @@ def begin(console: Console, id: str, handler: str, was: Before) -> None:
 
 
 def leave(console: Console, account: Account, was: Before, place: Place, target: str) -> None:
-    """Say what the run came to, and how to go on if it did not come to an end."""
+    """Say what the run came to and cost, and how to go on if it did not come to an end."""
+    costs(console, account)
     if account.info.status == "SUCCEEDED":
         _done(console, account, was)
     elif account.failure is not None:
@@ -37,9 +43,22 @@ def leave(console: Console, account: Account, was: Before, place: Place, target:
         suspended(console, account, place, target)
 
 
+def costs(console: Console, account: Account, *, blank: bool = False) -> None:
+    """Say what the run's model calls cost, if it made any; after a blank line, if asked for."""
+    line = totals_line(account.ledger)
+    if not line:
+        return
+    if blank:
+        say(console)
+    say(console, line)
+    if used_offline(account.operations.values()):
+        say(console, OFFLINE, "dim")
+
+
 def ended_before(console: Console, account: Account, place: Place) -> None:
     """Say that the run had ended before, and what it came to."""
     say(console, "this run had ended before: nothing ran again", "dim")
+    costs(console, account)
     if account.info.status == "SUCCEEDED":
         say(console, f"done in {length(account.seconds())}", "green")
         say(console, shown(account.result))
@@ -112,13 +131,30 @@ def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[s
     id, ways = account.info.id, []
     asked = [wait for wait in account.waits if wait.kind in ("event", "callback")]
     for wait in asked[:5]:
-        ways.append((place.command("send", id, wait.path) + " [JSON]", f"answers {wait.path!r}"))
+        ways += _answers(account, place, wait)
     due = "goes on, once it is answered" if asked else "goes on, once it is due"
     ways.append((place.command("resume", id), due))
     file = target or (account.info.source and near(account.info.source))
     if file:
         ways.append((place.command("serve", file), "stays up, and runs whatever falls due"))
     return ways
+
+
+def _answers(account: Account, place: Place, wait: Wait) -> list[tuple[str, str]]:
+    """Return the ways to answer what a run waits for: its own question, or that of a model call."""
+
+    def send(*payload: str) -> str:
+        return place.command("send", account.info.id, wait.path, *payload)
+
+    match question_of(wait.path, account.operations):
+        case "budget":
+            lifted = "sets new limits (usd, tokens, calls); true lifts them, false refuses the call"
+            return [(send('{"usd": 5}'), lifted)]
+        case "in-doubt":
+            again = "sends the call again, which may pay for it twice"
+            return [(send('"retry"'), again), (send('"fail"'), "lets the call fail")]
+        case _:
+            return [(send() + " [JSON]", f"answers {wait.path!r}")]
 
 
 def _commands(console: Console, ways: Sequence[tuple[str, str]]) -> None:

@@ -6,8 +6,11 @@ environment says. Texts are handed over as rich `Text`, so no markup in a name i
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -41,6 +44,31 @@ def columns(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset())
     count = max((len(row) for row in rows), default=0)
     widths = [max(row[n].cell_len for row in rows if n < len(row)) for n in range(count)]
     return [_line(row, widths, right) for row in rows]
+
+
+def say_lines(console: Console, lines: Sequence[Text]) -> None:
+    """Print lines, cut at the edge of a terminal."""
+    for line in lines:
+        if is_live(console) and "\n" not in line.plain:
+            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+        else:
+            say(console, line)
+
+
+def say_table(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset()) -> None:
+    """Print rows in columns on standard output."""
+    say_lines(stdout(), columns(rows, right))
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on standard output, moments in ISO 8601."""
+    print(json.dumps(value, indent=2, default=_iso))
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _line(row: Sequence[Text], widths: Sequence[int], right: frozenset[int]) -> Text:

@@ -20,6 +20,7 @@ from rich.text import Text
 from perdure.durable.errors import ExecutionNotFoundError
 
 from .account import account_of, wait_words
+from .costs import whole_cell
 from .loader import Loaded, load
 from .logs import show_logs
 from .place import Place
@@ -124,7 +125,9 @@ class _Watch:
     def _end(self, info: ExecutionInfo) -> None:
         account = account_of(self._engine, info.id)
         if account.failure is None:
-            self._line(info.id, "done", f"in {length(account.seconds())}", "green")
+            cost = whole_cell(account.ledger)
+            took = f"in {length(account.seconds())}" + (f", {cost}" if cost else "")
+            self._line(info.id, "done", took, "green")
         else:
             why = one_error(account.failure.type, account.failure.message)
             self._line(info.id, account.status, why, "red")

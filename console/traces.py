@@ -1,4 +1,4 @@
-"""Tracebacks for the person whose code raised: their frames, none of perdure's."""
+"""Tracebacks for the person whose code raised: their frames, none of perdure's or LangChain's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 
 from .words import safe
 
-_OURS = re.compile(r"/perdure/(durable|prompts|agents|approvals|console)/")
+_OURS = re.compile(r"/perdure/(durable|prompts|agents|approvals|console)/|/langchain_core/")
 _FRAME = re.compile(r'\s*File "([^"]+)", line \d+')
 _CARETS = re.compile(r"[\s~^]+")
-_HERE = f"{Path(__file__).parent}/"
+_ROOT = Path(__file__).parents[1]
+_HERE = tuple(
+    f"{_ROOT}/{each}/" for each in ("durable", "prompts", "agents", "approvals", "console")
+)
 MOST = 4
 """Frames shown of a traceback."""
 
@@ -45,7 +48,7 @@ def _lines(frames: Iterable[str]) -> list[str]:
 def _is_ours(frame: str) -> bool:
     found = _FRAME.match(frame)
     file = found[1] if found else ""
-    return file.startswith(("<frozen", _HERE)) or _OURS.search(file) is not None
+    return file.startswith(("<frozen", *_HERE)) or _OURS.search(file) is not None
 
 
 def _bare(frame: str) -> list[str]:

@@ -8,11 +8,12 @@ the callback that holds a failure open.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from perdure.durable.operations import Operation, OperationStatus, OperationType, SubType
 
+from .costs import call_note, is_call
 from .words import from_ms, one_error, until
 
 _S = OperationStatus
@@ -57,6 +58,7 @@ class Row:
         changed: when its state last changed, as far as that is recorded; milliseconds.
         seconds: how long it took or has taken, if that says anything.
         note: what else there is to say.
+        said: the last of what it streams now, for a screen that is drawn again and again.
     """
 
     path: str
@@ -67,6 +69,7 @@ class Row:
     changed: int
     seconds: float | None
     note: str
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,14 @@ class Moment:
         began: when the command began; 0 where nothing counts from it.
         recorded: the ids that were closed before.
         active: a process runs the run now.
+        said: the last of what each call streams now, by the operation's id.
     """
 
     now: int
     began: int = 0
     recorded: frozenset[str] = frozenset()
     active: bool = True
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_shown(operation: Operation) -> bool:
@@ -138,7 +143,10 @@ def _row(path: str, label: str, depth: int, operation: Operation, at: Moment) ->
     state = _state(operation, at)
     changed = operation.started if operation.ended is None else operation.ended
     seconds, note = _seconds(operation, state, at), _note(operation, state, at)
-    return Row(path, label, depth, state, operation.attempt, changed, seconds, note)
+    if is_call(operation):
+        note = call_note(operation, note, interrupted=state is State.INTERRUPTED)
+    said = at.said.get(operation.id, "") if state is State.RUNNING else ""
+    return Row(path, label, depth, state, operation.attempt, changed, seconds, note, said)
 
 
 def _state(operation: Operation, at: Moment) -> State:
@@ -216,7 +224,8 @@ def _waits_for(operation: Operation, at: Moment) -> str:
         case OperationType.CONTEXT:
             return ""
         case OperationType.STEP if operation.attempt:
-            return f"poll {operation.attempt + 1} {due}".rstrip()
+            what = "poll" if operation.subtype == SubType.CONDITION else "attempt"
+            return f"{what} {operation.attempt + 1} {due}".rstrip()
         case _:
             return f"goes on {due}" if due else ""
 

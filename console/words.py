@@ -32,6 +32,12 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def ending(text: str, most: int) -> str:
+    """Return the end of a text in one line, safe to print."""
+    line = " ".join(text.split())
+    return safe(line if len(line) <= most else f"…{line[1 - most :]}")
+
+
 def length(seconds: float) -> str:
     """Return a length of time in its two largest units: `4 ms`, `3.0 s`, `2 h 5 min`, `7 d`."""
     if seconds < 0.9995:
@@ -79,12 +85,23 @@ def parsed(payload: str | None) -> Any:
         return payload
 
 
+def bare(value: Any) -> Any:
+    """Return a recorded value without the marks of its classes, which only the codec needs."""
+    if isinstance(value, list):
+        return [bare(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _TAG not in value:
+        return {key: bare(item) for key, item in value.items()}
+    return _untagged(value)
+
+
 def shown(value: Any, width: int = 80) -> str:
     """Return a recorded value for a reader: one line if it fits, else an indented block."""
-    bare = _bare(value)
-    text = json.dumps(bare, ensure_ascii=False)
+    plain = bare(value)
+    text = json.dumps(plain, ensure_ascii=False)
     if len(text) > width:
-        text = json.dumps(bare, ensure_ascii=False, indent=2)
+        text = json.dumps(plain, ensure_ascii=False, indent=2)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}\n… {len(text) - _LONGEST:,} more characters; --json has all"
     return safe(text)
@@ -98,21 +115,10 @@ def _two(many: int, unit: str, few: int, small: str) -> str:
     return f"{many} {unit} {few} {small}" if few else f"{many} {unit}"
 
 
-def _bare(value: Any) -> Any:
-    """Return a recorded value without the marks of its classes, which only the codec needs."""
-    if isinstance(value, list):
-        return [_bare(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if _TAG not in value:
-        return {key: _bare(item) for key, item in value.items()}
-    return _untagged(value)
-
-
 def _untagged(node: Mapping[str, Any]) -> Any:
     if "class" in node:
-        return _bare(node.get("fields", node.get("name", node.get("value", {}))))
+        return bare(node.get("fields", node.get("name", node.get("value", {}))))
     value = node.get("value")
     if node[_TAG] == "dict" and isinstance(value, list):
-        return {str(_bare(key)): _bare(item) for key, item in value}
-    return _bare(value)
+        return {str(bare(key)): bare(item) for key, item in value}
+    return bare(value)
