@@ -139,16 +139,17 @@ def research(
         return await _in_time(scope, task, work, limit)
 
     async def body(scope: AnyContext) -> Findings:
-        batch = scope.map(
-            "tasks",
-            listed,
-            lambda inner, task: drive(inner, one(inner, task)),
-            max_concurrency=max_concurrency,
-            completion=completion,
-            item_name=lambda task: cast("str", task.id),
-        )
         try:
-            result: BatchResult[Finding] = await value_of(batch)
+            result: BatchResult[Finding] = await value_of(
+                scope.map(
+                    "tasks",
+                    listed,
+                    lambda inner, task: drive(inner, one(inner, task)),
+                    max_concurrency=max_concurrency,
+                    completion=completion,
+                    item_name=lambda task: cast("str", task.id),
+                )
+            )
         except BatchError as error:
             raise ResearchError(_told(error.result, listed, min_success, on_error)) from error
         failures = _failures(result, listed)
@@ -227,14 +228,8 @@ class _Work:
 
 async def _in_time(scope: AnyContext, task: Task, work: _Work, limit: float) -> Finding:
     """Let a task and its time run against each other; who is first is on record."""
-    # Polled once at its start and once when it is over; a resume polls it from the start again.
-    pace = {"max_attempts": 2, "initial_delay": limit, "max_delay": limit, "jitter": "none"}
-
-    def wait(inner: AnyContext) -> Any:
-        return inner.wait_for_condition("time", _over, until=_never, backoff=pace)
-
     race = {
-        _DEADLINE: wait,
+        _DEADLINE: lambda inner: drive(inner, _time_up(inner, limit)),
         "work": lambda inner: drive(inner, work.done(inner, task)),
     }
     first = Completion(min_successful=1, max_failures=0)
@@ -250,12 +245,11 @@ async def _in_time(scope: AnyContext, task: Task, work: _Work, limit: float) -> 
     return cast("Finding", result[0])
 
 
-def _over(state: Any) -> None:
-    return None
-
-
-def _never(state: Any) -> bool:
-    return False
+async def _time_up(scope: AnyContext, limit: float) -> None:
+    """Fail when the time is over; a callback, since that starts anew after a resume."""
+    opened = await value_of(scope.callback(_DEADLINE, timeout=limit))
+    await value_of(opened.result())
+    raise TaskTimedOut("its deadline was completed from outside")
 
 
 def _listed(tasks: Any, what: str) -> tuple[list[Task], str]:
