@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agent import Agent, AgentResult
+    from .agent import Agent, AgentResult, StopReason
     from .bedrock import BedrockChat
     from .budgets import Budget
     from .decompose import Plan, Task, decompose
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from .reply import Cost, Reply, Usage
     from .research import Findings, research
     from .synthesize import Report, synthesize
-    from .tools import Tool, tool
+    from .tools import Tool, ToolError, ToolRequest, tool
 
 _HOMES = {
-    "agent": "Agent AgentResult",
+    "agent": "Agent AgentResult StopReason",
     "bedrock": "BedrockChat",
     "budgets": "Budget",
     "decompose": "Plan Task decompose",
@@ -53,7 +53,7 @@ _HOMES = {
     "reply": "Cost Reply Usage",
     "research": "Findings research",
     "synthesize": "Report synthesize",
-    "tools": "Tool tool",
+    "tools": "Tool ToolError ToolRequest tool",
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -77,8 +77,11 @@ __all__ = [
     "Report",
     "RequestError",
     "RequestsForbidden",
+    "StopReason",
     "Task",
     "Tool",
+    "ToolError",
+    "ToolRequest",
     "Totals",
     "UnreadableAnswer",
     "Usage",

@@ -77,7 +77,6 @@ def durable_model(
         budgets_of(budget),
         policy_for(retry),
         interrupted_of(if_interrupted),
-        None,
         record_prompts,
     )
     return DurableModel.over(apart(context, name), model, name, terms, strict)
@@ -177,10 +176,11 @@ class DurableModel(BaseChatModel):
         run = run_of(context)
         extra = {"budgets": [each.name for each in terms.budgets]} if terms.budgets else {}
         sending = Sending(
-            self._inner, lambda: plain, lambda: [], None, options, None, run.codec, extra
+            self._inner, lambda: plain, lambda: [], None, lambda: options, None, run.codec, extra
         )
         tools = options.get("tools") or ()
-        return claim, Paying(run, terms, self._inner, lambda: plain, lambda: tools), sending
+        gate = Paying(run, terms, self._inner, lambda: plain, lambda: tools, lambda: options)
+        return claim, gate, sending
 
     def _digest(self, texts: Sequence[str], options: Mapping[str, Any]) -> str:
         try:

@@ -79,7 +79,8 @@ def llm(
         prompt: a text, a `Prompt` (with `inputs`), or a list of messages: `("user", text)`, a
             `Reply`, `{"role": "tool", …}`, or LangChain's own.
         model: "bedrock:…", "openai:…", "anthropic:…", "ollama:…", "offline", a chat model, or a
-            function that makes one; by default $PERDURE_MODEL, else "offline".
+            function that makes one; by default the prompt's own, $PERDURE_MODEL, else "offline".
+            The settings in a prompt's file are used where the call gives none.
         output: a class that pydantic can check; the answer is `reply.output`. One that does not fit
             is repaired by a new recorded call that sees what is wrong, at most `repairs` times.
         tools: functions, LangChain tools, or definitions in OpenAI's form; the calls that the model
@@ -149,7 +150,6 @@ class Call:
             budgets_of(given.get("budget")),
             policy_for(given.get("retry")),
             interrupted_of(given.get("if_interrupted", "retry")),
-            max_tokens,
             given.get("record_prompts", True),
         )
         return cls(
@@ -216,7 +216,9 @@ class Call:
         self, context: AnyContext, claim: Claim, model: Any, messages: Callable[[], list[Plain]]
     ) -> Reply[Any]:
         operation, replayed = claim.operation, claim.operation.closed
-        resolved: Callable[[], Model] = _Once(lambda: resolve(model, strict=self.strict))
+        resolved: Callable[[], Model] = _Once(
+            lambda: resolve(self._model_of(model), strict=self.strict)
+        )
         terms = replace(self.terms, template=self.template)
         extra: dict[str, Any] = {"budgets": [each.name for each in terms.budgets]}
         extra = {key: value for key, value in extra.items() if value}
@@ -227,12 +229,12 @@ class Call:
             messages,
             self.tools,
             self._choice(),
-            self.options,
+            self.settings,
             self.stream,
             run_of(context).codec,
             extra,
         )
-        gate = Paying(run_of(context), terms, resolved, messages, self.tools)
+        gate = Paying(run_of(context), terms, resolved, messages, self.tools, self.settings)
         send = sending.asend if is_async(context) else sending.send
         record = await paid(claim, gate, partial(send, operation))
         if replayed:
@@ -247,6 +249,20 @@ class Call:
     @cached_property
     def _messages(self) -> list[Plain]:
         return plain_messages(self.prompt, self.inputs, self.salt)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what the model is given beside the messages: the prompt's own, and the call's."""
+        return self._settings
+
+    @cached_property
+    def _settings(self) -> Mapping[str, Any]:
+        own = dict(getattr(self.prompt, "config", None) or {}) if self.template is not None else {}
+        return {**own.pop("extra", {}), **own, **self.options}
+
+    def _model_of(self, model: Any) -> Any:
+        """Return the model to ask: the one given, else the one that the prompt names."""
+        named = getattr(self.prompt, "model", None) if self.template is not None else None
+        return named if model is None else model
 
     @cached_property
     def shape(self) -> Shape | None:

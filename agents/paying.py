@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -49,7 +49,6 @@ class Terms:
     budgets: tuple[Budget, ...]
     policy: RetryPolicy
     if_interrupted: IfInterrupted
-    max_tokens: int | None
     keep_prompt: bool
     template: dict[str, str] | None = None
     unmatched: bool = False
@@ -69,12 +68,14 @@ class Paying:
         model: Callable[[], Model],
         messages: Callable[[], Sequence[Plain]],
         tools: Callable[[], Sequence[dict[str, Any]]],
+        options: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._run = run
         self._terms = terms
         self._model = model
         self._messages = messages
         self._tools = tools
+        self._options = options
 
     def open(self, operation: Operation) -> Pass | Hold | Refuse:
         """Reserve the worst case, or ask or refuse where that would break a budget."""
@@ -168,7 +169,7 @@ class Paying:
         return f"the budget {budget.name!r} was asked for too often"
 
     def _worst(self, model: Model, tokens: int) -> Line:
-        usage = Usage(tokens, model.max_output(self._terms.max_tokens), estimated=True)
+        usage = Usage(tokens, model.max_output(self._options().get("max_tokens")), estimated=True)
         known_as = model.price_as or model.label
         priced = cost(model.provider, known_as, usage, model.own_price)
         names = tuple(each.name for each in self._terms.budgets)

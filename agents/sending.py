@@ -33,7 +33,7 @@ class Sending:
     messages: Callable[[], Sequence[Plain]]
     tools: Callable[[], Sequence[dict[str, Any]]]
     tool_choice: str | None
-    options: Mapping[str, Any]
+    options: Callable[[], Mapping[str, Any]]
     stream: OnText | bool | None
     codec: Codec
     extra: Mapping[str, Any]
@@ -45,11 +45,13 @@ class Sending:
         if self.stream:
             stream = self._stream(operation)
             try:
-                answer = _sum(_said(each, stream) for each in chat.stream(messages, **self.options))
+                answer = _sum(
+                    _said(each, stream) for each in chat.stream(messages, **self.options())
+                )
             finally:
                 stream.close()
         else:
-            answer = chat.invoke(messages, **self.options)
+            answer = chat.invoke(messages, **self.options())
         return self._record(operation, model, answer, time.monotonic() - began)
 
     async def asend(self, operation: Operation) -> dict[str, Any]:
@@ -59,12 +61,12 @@ class Sending:
         if self.stream:
             stream = self._stream(operation)
             try:
-                chunks = chat.astream(messages, **self.options)
+                chunks = chat.astream(messages, **self.options())
                 answer = _sum([_said(each, stream) async for each in chunks])
             finally:
                 stream.close()
         else:
-            answer = await chat.ainvoke(messages, **self.options)
+            answer = await chat.ainvoke(messages, **self.options())
         return self._record(operation, model, answer, time.monotonic() - began)
 
     def _prepare(self) -> tuple[Model, Any, list[Any]]:

@@ -26,6 +26,7 @@ from perdure.agents.testing import Broken, ScriptedModel
 from perdure.durable import ExecutionFailedError, StepError, UsageError
 from perdure.durable.gated import drive, value_of
 from perdure.durable.testing import Runner, check_crashes, check_replay
+from perdure.prompts import Prompt
 
 from .both import durable
 
@@ -499,3 +500,45 @@ def test_calls_in_the_branches_of_a_map(make: Callable[..., Any], runner: Runner
     assert run.result() == ["to a", "to b", "to c"]
     assert "each[1]/ask" in ledger(run).by_step
     check_replay(run)
+
+
+def test_a_prompt_file_brings_its_settings_and_its_version(
+    make: Callable[..., Any], runner: Runner
+) -> None:
+    text = (
+        "---\nname: count\nconfig: {max_tokens: 77, temperature: 0.5}\n"
+        "input:\n  schema:\n    what: string\n---\nHow many {{ what }}?\n"
+    )
+    prompt = Prompt.from_string(text)
+    model = ScriptedModel(["Seven."])
+
+    async def body(event: Any, context: Any) -> Any:
+        call = llm(context, "ask", prompt, inputs={"what": "cats"}, model=model, temperature=0)
+        return (await value_of(call)).text
+
+    run = runner.start(make(body))
+    runner.run_until_idle()
+    assert run.result() == "Seven."
+    (request,) = model.requests
+    assert request.messages[-1]["content"].strip() == "How many cats?"
+    assert (request.options["max_tokens"], request.options["temperature"]) == (77, 0)
+    (entry,) = ledger(run).entries
+    assert entry.template == f"count@{prompt.version[:12]}"
+
+
+def test_a_changed_prompt_is_told_and_the_recorded_answer_used(
+    runner: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = [Prompt.from_string("How many?"), Prompt.from_string("How many now?")]
+    model = ScriptedModel(["Seven."])
+
+    async def body(event: Any, context: Any) -> Any:
+        return (await value_of(llm(context, "ask", prompts[0], model=model))).text
+
+    run = runner.start(durable("sync", body))
+    runner.run_until_idle()
+    prompts.pop(0)
+    with caplog.at_level("INFO", logger="perdure"):
+        check_replay(run)
+    assert run.result() == "Seven."
+    assert "is replayed from the answer to version" in caplog.text
