@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     )
     from .fates import fate_of
     from .langchain_model import durable_model
-    from .ledger import Ledger, Totals, ledger
-    from .llm import llm
+    from .ledgers import Ledger, Totals, ledger
+    from .model_calls import llm
     from .offline_chat import OfflineChat
     from .prices import set_prices
     from .reply import Cost, Reply, Usage
@@ -46,8 +46,8 @@ _HOMES = {
         " RequestsForbidden UnreadableAnswer"
     ),
     "fates": "fate_of",
-    "ledger": "Ledger Totals ledger",
-    "llm": "llm",
+    "ledgers": "Ledger Totals ledger",
+    "model_calls": "llm",
     "offline_chat": "OfflineChat",
     "prices": "set_prices",
     "reply": "Cost Reply Usage",

@@ -33,7 +33,7 @@ from .agent_results import (
     result_of,
 )
 from .budgets import Budget
-from .llm import llm
+from .model_calls import llm
 from .reply import Reply
 from .streams import OnText
 from .tool_calls import Record, ToolCalls, step_name

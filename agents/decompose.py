@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 from perdure.durable.errors import PerdureError, UsageError
 from perdure.durable.gated import AnyContext, drive, value_of
 
-from .llm import llm
+from .model_calls import llm
 from .scoped import inputs_for, opened, prompt_of
 
 if TYPE_CHECKING:

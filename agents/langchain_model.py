@@ -40,8 +40,8 @@ from perdure.durable.names import check_name
 
 from .budgets import Budget
 from .lines import KIND
-from .llm import budgets_of, interrupted_of, paid, policy_for
 from .messages import plain_message, text_of
+from .model_calls import budgets_of, interrupted_of, paid, policy_for
 from .models import Model, resolve
 from .paying import IfInterrupted, Paying, Terms
 from .reply import Reply

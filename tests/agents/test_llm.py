@@ -19,8 +19,8 @@ from perdure.agents.errors import (
     OutputInvalid,
     UnreadableAnswer,
 )
-from perdure.agents.ledger import ledger
-from perdure.agents.llm import llm
+from perdure.agents.ledgers import ledger
+from perdure.agents.model_calls import llm
 from perdure.agents.reply import Reply
 from perdure.agents.testing import Broken, ScriptedModel
 from perdure.durable import ExecutionFailedError, StepError, UsageError

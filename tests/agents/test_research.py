@@ -13,7 +13,7 @@ import pytest
 from perdure.agents.agent import Agent
 from perdure.agents.budgets import Budget
 from perdure.agents.decompose import Plan, Task
-from perdure.agents.llm import llm
+from perdure.agents.model_calls import llm
 from perdure.agents.research import Finding, Findings, ResearchError, research
 from perdure.agents.sources import Source
 from perdure.agents.testing import ScriptedModel
