@@ -13,7 +13,7 @@ from datetime import date
 from itertools import dropwhile
 
 from .offline_text import stem, tidy
-from .offline_words import CURRENCIES, JOINING_WORDS, OPENING_WORDS, RISK_WORDS
+from .offline_words import CURRENCIES, JOINING_WORDS, OPENING_WORDS, RISK_WORDS, THING_WORDS
 
 _MONTHS = (
     "jan",
@@ -60,7 +60,8 @@ _TOKEN = re.compile(r"[^\W_][\w&'\u2019\-]*")
 _COMPANY = re.compile(
     r"\b(?:ltd|limited|inc|gmbh|ag|llc|llp|corp|corporation|plc|bv|sa|se|kg|co|company|university"
     r"|institute|bank|council|ministry|foundation|agency|group|committee|association|department"
-    r"|office|authority|holding|partners|court|board)\b\.?",
+    r"|office|authority|holding|partners|court|board|cooperative|co-operative|society|trust|union"
+    r"|club|federation|school|hospital)\b\.?",
     re.IGNORECASE,
 )
 _TITLE = re.compile(r"^(?:mr|mrs|ms|dr|prof|herr|frau|sir|dame)\b\.?", re.IGNORECASE)
@@ -104,7 +105,7 @@ def organisations(text: str) -> list[str]:
 
 
 def people(text: str) -> list[str]:
-    """Return the names of two or three words, or with a title, that are no organisation's."""
+    """Return the names of two or three words, or with a title, that are no thing's or place's."""
     found = []
     for name in entities(text):
         words = name.split()
@@ -216,11 +217,17 @@ def iso_date(written: str) -> str | None:
 
 
 def _is_organisation(name: str) -> bool:
-    return _COMPANY.search(name) is not None or (len(name) > 2 and name.isupper())
+    acronym = name.isupper() and name.isalpha() and 3 <= len(name) <= 6
+    return acronym or _COMPANY.search(name) is not None
 
 
 def _all_words(words: list[str]) -> bool:
-    return all(len(word) > 1 and word[1:].islower() for word in words if len(word) > 2)
+    """Return whether the words of a name may be a person's: in small letters, and no thing's."""
+    return all(
+        len(word) > 1 and word[1:].islower() and word.casefold() not in THING_WORDS
+        for word in words
+        if len(word) > 2
+    )
 
 
 def _each(found: Iterable[str]) -> list[str]:

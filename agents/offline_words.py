@@ -26,6 +26,10 @@ ASKING_WORDS = _set(
 OPENING_WORDS = STOP_WORDS | ASKING_WORDS | _set("between dear across")
 JOINING_WORDS = _set("of the de la van von der den &")
 CURRENCIES = _set("USD EUR GBP CHF JPY INR CNY VAT")
+THING_WORDS = _set(
+    "amount annex appendix article building chapter city date figure floor house invoice item",
+    "number order place port road room schedule section square street table total tower avenue",
+)
 RISK_WORDS = _set(
     "risk liability liable penalty breach terminate termination fail failure delay default",
     "damage loss danger threat dispute exceed overdue uncertain unlimited unresolved missing",
