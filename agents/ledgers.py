@@ -183,9 +183,11 @@ def _entry(path: str, operation: Operation, active: bool, replays: int) -> Entry
     if operation.status is OperationStatus.SUCCEEDED:
         usd = lines[-1].usd or Decimal(0)
         totals += Totals(saved_calls=replays, saved_usd=usd * replays)
-    note = operation.note or ""
-    totals += Totals(unmatched=int('"unmatched": true' in note))
-    return Entry(path, tuple(lines), totals, _template(operation))
+    note = json.loads(operation.note) if operation.note else {}
+    totals += Totals(unmatched=int(note.get("unmatched", False)))
+    template = note.get("template")
+    told = f"{template['name']}@{template['version'][:12]}" if template else None
+    return Entry(path, tuple(lines), totals, told)
 
 
 def _totals(line: Line) -> Totals:
@@ -211,12 +213,6 @@ def _totals(line: Line) -> Totals:
             return Totals(in_flight=1)
         case _:
             return Totals(free=1)
-
-
-def _template(operation: Operation) -> str | None:
-    note = json.loads(operation.note) if operation.note else {}
-    template = note.get("template")
-    return f"{template['name']}@{template['version'][:12]}" if template else None
 
 
 def _line_json(line: Line) -> dict[str, Any]:

@@ -26,6 +26,8 @@ MAX_SECONDS = 31_622_400
 """The longest wait, delay or timeout that the service takes: 366 days."""
 MAX_ERROR = 32_000
 """Characters of an error's JSON; AWS's local runner takes 32,768."""
+MAX_DATA = 12_000
+"""Characters of an error's data: what a gate carries from attempt to attempt."""
 MAX_OUTPUT = 6 * 1024 * 1024 - 50
 """Bytes of an invocation's output, less its envelope."""
 
@@ -78,6 +80,8 @@ def operation_of(wire: Mapping[str, Any]) -> Operation:
             operation.replay_children = bool(details.get("ReplayChildren"))
         case OperationType.STEP:
             operation.attempt = details.get("Attempt") or 0
+            if operation.error is not None and operation.error.carries:
+                operation.carried = operation.error.data
             if status is OperationStatus.PENDING:
                 operation.due = milliseconds(details.get("NextAttemptTimestamp"))
         case OperationType.WAIT if not operation.closed:
@@ -100,11 +104,11 @@ def updates_of(event: Event) -> list[Update]:
 
 def wire_error(error: ErrorObject) -> Wire:
     """Return an error as the wire has it, cut to what fits; of a traceback the last lines stay."""
-    wire: Wire = {"ErrorMessage": _cut(error.message, MAX_ERROR - 8_000)}
+    wire: Wire = {"ErrorMessage": _cut(error.message, MAX_ERROR - MAX_DATA - 4_000)}
     if error.type is not None:
         wire["ErrorType"] = _cut(error.type, 1_000)
     if error.data is not None:
-        wire["ErrorData"] = _cut(error.data, 1_000)
+        wire["ErrorData"] = _cut(error.data, MAX_DATA)
     room = MAX_ERROR - _length(wire | {"StackTrace": []})
     trace: list[str] = []
     for line in reversed(error.trace):
