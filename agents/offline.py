@@ -18,6 +18,7 @@ from typing import Any
 from . import offline_facts as facts
 from .offline_fits import canonical, type_of
 from .offline_material import (
+    NUMBER_KEYS,
     Call,
     Material,
     Turn,
@@ -40,6 +41,8 @@ SIMULATED_PRICE = {"input": 3.0, "output": 15.0}
 MOST_ROUNDS = 4
 MOST_READ = 3
 MOST_SENTENCES = 6
+_IN_SENTENCES = re.compile(r"\b(one|two|three|four|five|six|[1-6]) (?:\w+ )?sentences?\b", re.I)
+_COUNTS = dict(zip("one two three four five six".split(), range(1, 7), strict=True))
 _SEARCHED = (
     "The offline stand-in searched with the tools it was given and found nothing to extract."
 )
@@ -104,7 +107,9 @@ def tokens(characters: int) -> int:
 
 
 def _text(turns: Sequence[Turn], material: Material) -> str:
-    best = material.answer(MOST_SENTENCES)
+    asked = _IN_SENTENCES.search(material.request)
+    most = int(_COUNTS.get(asked[1].casefold(), asked[1])) if asked else MOST_SENTENCES
+    best = material.answer(most, whole=asked is not None)
     if best:
         return "\n".join(cited(passage) for passage in best)
     return _SEARCHED if any(turn.role == "tool" for turn in turns) else NOTHING
@@ -186,9 +191,13 @@ def _reads(turns: Sequence[Turn], tools: Sequence[Tool], made: Sequence[Call]) -
         if not named and (made or not searching) and not whole:
             named = facts.identifiers(request_of(turns))
         arguments = _required(tool, Material(request_of(turns), ()))
+        numbered = [each for each in arguments if each in NUMBER_KEYS and each != parameter]
         new = [each for each in named if each not in read][: max(0, MOST_READ - len(read))]
         if new:
-            return [Call(tool.name, {**arguments, parameter: each}) for each in new]
+            return [
+                Call(tool.name, arguments | dict.fromkeys(numbered, at) | {parameter: each})
+                for at, each in enumerate(new, len(read) + 1)
+            ]
     return []
 
 

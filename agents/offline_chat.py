@@ -26,6 +26,7 @@ from pydantic import ConfigDict, Field
 
 from perdure.durable.errors import UsageError
 
+from .errors import InvalidRequest
 from .offline import MODEL_NAME, NOTICE, SIMULATED_PRICE, Answer, Tool, answer, tokens
 from .offline_material import Call, Turn
 
@@ -129,7 +130,8 @@ class OfflineChat(BaseChatModel):
         tools = [_tool(each) for each in described]
         choice = choice_among(options.get("tool_choice"), [tool.name for tool in tools])
         schema = options.get("output_schema")
-        schema = schema if schema is None else convert_to_json_schema(schema)
+        if schema is not None and not isinstance(schema, Mapping):
+            schema = convert_to_json_schema(schema)
         turns = [turn_of(message) for message in messages]
         given = sum(_length(turn) for turn in turns)
         given += len(json.dumps(described, default=str)) if described else 0
@@ -245,8 +247,15 @@ def _texts(content: str | list[Any]) -> tuple[list[str], list[str]]:
         elif block.get("type") == "text-plain" and isinstance(block.get("text"), str):
             documents.append(block["text"])
         elif str(block.get("mime_type", "")).startswith("text/") and block.get("base64"):
-            documents.append(base64.b64decode(block["base64"]).decode("utf-8", "replace"))
+            documents.append(_decoded(block["base64"]))
     return texts, documents
+
+
+def _decoded(written: Any) -> str:
+    try:
+        return base64.b64decode(written, validate=True).decode("utf-8", "replace")
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"an attached text is not valid base64: {error}") from None
 
 
 def _tool(described: Any) -> Tool:

@@ -44,7 +44,7 @@ _MONEY = (
     r"(?:USD|EUR|GBP|CHF|JPY|INR|US\$|euros?|dollars?|pounds?|francs?|yen|rupees?|[€$£¥₹%]|percent)"
 )
 _SCALE = r"(?:\s?(?:thousand|million|billion|mio\.?|mrd\.?|bn|k|m)\b)?"
-_FIGURE = r"\d+(?:[.,'\u2019]\d+)*"
+_FIGURE = r"(?<![\d.,])\d{1,18}(?:[.,'\u2019]\d{1,18}){0,5}"
 _AMOUNT = re.compile(
     rf"{_MONEY}\s?{_FIGURE}{_SCALE}|{_FIGURE}{_SCALE}\s?{_MONEY}(?!\w)", re.IGNORECASE
 )

@@ -85,13 +85,15 @@ WIDE = 60
 class Hint:
     """What a field is called, the stems that describe it, and the kind of text it takes.
 
-    `cite` says that a sentence is to be followed by the number of its document.
+    `cite` says that a sentence is to be followed by the number of its document, `item` that the
+    field is an item of a list, made from a passage chosen for it.
     """
 
     name: str
     words: frozenset[str]
     kind: Kind
     cite: bool = False
+    item: bool = False
 
 
 def hint_of(name: str, schema: Any, cite: bool = False) -> Hint:

@@ -29,14 +29,15 @@ from .offline_text import (
     the_request,
 )
 
-_FENCE = re.compile(r"<document\b([^>]*)>[ \t]*\n?")
-_CLOSE = re.compile(r"\n?[ \t]*</document[^>]*>")
+_FENCE = re.compile(r"<document\b([^<>\n]{0,300})>")
+_CLOSE = re.compile(r"</document[^<>\n]{0,80}>")
 _ATTRIBUTE = re.compile(r"""(\w+)\s*=\s*["']([^"']*)["']""")
 _COLON = re.compile("([:\uff1a])")
 _CITED = re.compile(r"\s?\[\d{1,3}\]")
 _NUMBERED = re.compile(r"\s*\[(\d{1,6})\]\s*")
 _LEADING = 200
-_NUMBER_KEYS = ("n", "number", "source", "citation", "index")
+_TEXT_KEYS = ("text", "content", "excerpt", "snippet", "body", "summary", "abstract")
+NUMBER_KEYS = ("n", "number", "citation", "index")
 _NOTHING = re.compile(
     r"\W*(?:no|0|none|null|nothing|empty|not found)\b[^.\n]{0,60}\W*", re.IGNORECASE
 )
@@ -153,9 +154,17 @@ class Material:
                 scored.append((-self._scores[at] - 1.5 * shared, at))
         return [self.passages[at] for at in self._apart(sorted(scored), most)]
 
-    def answer(self, most: int) -> list[Passage]:
-        """Return the passages that answer the request, in source order, each document heard."""
-        leading = self.best(4 * most, keep=lambda passage: len(stems(passage.text)) > 2)
+    def answer(self, most: int, *, whole: bool = False) -> list[Passage]:
+        """Return the passages that answer the request, in source order, each document heard.
+
+        With `whole`, lines that are no sentences are left out, if there are any that are.
+        """
+
+        def said(passage: Passage) -> bool:
+            ends = passage.text.rstrip("\"'”’»)").endswith((".", "…", "。", "!", *QUESTION_MARKS))
+            return len(stems(passage.text)) > 2 and (ends or not whole)
+
+        leading = self.best(4 * most, keep=said)
         leading = leading or self.best(most)
         places = {passage.place for passage in leading}
         share = max(1, math.ceil(most / len(places))) if places else most
@@ -231,7 +240,7 @@ def material_of(turns: Sequence[Turn]) -> Material:
             Passage(sentence.text, number, sentence.heading, place) for sentence in sentences(text)
         )
     if passages or any(turn.role == "tool" for turn in turns):
-        return Material(request, passages)
+        return Material(request, _citable(passages))
     asked, own = _own_material(request)
     return Material(
         request,
@@ -278,12 +287,20 @@ def fences(text: str) -> Iterator[tuple[dict[str, str], str, int, int]]:
         attributes = dict(_ATTRIBUTE.findall(opening[1]))
         closing = None
         if attributes.get("sha"):
-            exact = re.compile(rf"\n?[ \t]*</document-{re.escape(attributes['sha'])}\s*>")
+            exact = re.compile(rf"</document-{re.escape(attributes['sha'])}\s*>")
             closing = exact.search(text, opening.end())
         closing = closing or _CLOSE.search(text, opening.end())
         stop = closing.start() if closing else len(text)
         at = closing.end() if closing else len(text)
-        yield attributes, text[opening.end() : max(stop, opening.end())], opening.start(), at
+        yield attributes, text[opening.end() : stop].strip(), opening.start(), at
+
+
+def _citable(passages: list[Passage]) -> list[Passage]:
+    """Leave out excerpts without a number of what stands in a numbered document as well."""
+    numbered = "\n".join(each.text for each in passages if each.number is not None)
+    if not numbered:
+        return passages
+    return [each for each in passages if each.number is not None or each.text not in numbered]
 
 
 def _sources(turns: Sequence[Turn]) -> Iterator[tuple[str, int | None]]:
@@ -330,13 +347,15 @@ def _result(text: str) -> Iterator[tuple[str, int | None]]:
 def _texts(value: Any, number: int | None) -> Iterator[tuple[str, int | None]]:
     """Yield the texts in a JSON value that are more than a word or a name."""
     if isinstance(value, dict):
-        stated = next((value[key] for key in _NUMBER_KEYS if type(value.get(key)) is int), number)
-        for each in value.values():
+        stated = next((value[key] for key in NUMBER_KEYS if type(value.get(key)) is int), number)
+        texts = [value[key] for key in _TEXT_KEYS if isinstance(value.get(key), str)]
+        rest = [each for each in value.values() if not texts or isinstance(each, (dict, list))]
+        for each in [*texts, *rest]:
             yield from _texts(each, stated)
     elif isinstance(value, list):
         for each in value:
             yield from _texts(each, number)
-    elif isinstance(value, str) and len(stems(value)) > 2:
+    elif isinstance(value, str) and len(stems(value)) > 2 and not value.startswith("http"):
         yield (_CITED.sub("", value) if number is not None else value), number
 
 

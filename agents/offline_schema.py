@@ -17,7 +17,7 @@ from . import offline_values as values
 from .errors import InvalidRequest
 from .offline_fits import Schema, alternatives, canonical, fits, type_of
 from .offline_hints import Hint, Kind, hint_of, seeds, spare_seeds
-from .offline_material import Material
+from .offline_material import Material, Seed
 from .offline_text import slug
 from .offline_values import Filled, Unfillable
 
@@ -171,7 +171,7 @@ class _Filler:
         for at, seed in enumerate(seeds(spot.hint, spot.material, most)):
             name = slug(seed.phrase).replace("-", "_")
             if name and fits(name, schema.get("propertyNames", True), self._root):
-                filled = self.fill(part, spot.below(material=spot.material.narrow(seed, at)))
+                filled = self.fill(part, self._item_spot(spot, seed, at))
                 if filled.found:
                     made.setdefault(name, filled.value)
         return bool(made)
@@ -227,12 +227,16 @@ class _Filler:
         made: dict[str, Filled] = {}
         for at, seed in enumerate(seeds(spot.hint, spot.material, most)):
             try:
-                filled = self.fill(items, spot.below(material=spot.material.narrow(seed, at)))
+                filled = self.fill(items, self._item_spot(spot, seed, at))
             except Unfillable:
                 break
-            if filled.found:
+            if filled.found or isinstance(filled.value, dict):
                 made.setdefault(canonical(filled.value), filled)
         return list(made.values())
+
+    def _item_spot(self, spot: _Spot, seed: Seed, at: int) -> _Spot:
+        hint = replace(spot.hint, item=True)
+        return spot.below(hint=hint, material=spot.material.narrow(seed, at))
 
     def _lengthen(self, listed: list[Any], schema: dict[str, Any], spot: _Spot) -> None:
         """Add items until there are as many as the schema asks for, distinct if it says so."""
@@ -243,7 +247,7 @@ class _Filler:
         spare = spare_seeds(spot.material)
         for extra in range(len(spare) + 60 * least):
             if extra < len(spare):
-                inside = spot.below(material=spot.material.narrow(spare[extra], extra))
+                inside = self._item_spot(spot, spare[extra], extra)
             else:
                 inside = spot.below(salt=spot.salt + extra - len(spare))
             value = self.fill(items, inside).value

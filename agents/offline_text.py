@@ -25,9 +25,13 @@ _END = re.compile(
     r"|[。\uff01\uff1f।؟]+[\"”\u2019」』\uff09]*"
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:[^\W\d_]|\d{1,2}|[^\W\d_]\.[^\W\d_]|mr|mrs|ms|dr|prof|st|no|nr|art|sec|para|fig"
+    r"(?:^|[\s(])(?:[^\W\d_]|[^\W\d_]\.[^\W\d_]|mr|mrs|ms|dr|prof|st|no|nr|art|sec|para|fig"
     r"|vs|cf|ca|approx|inc|ltd|co|corp|bzw|etc|vol|pp|ed|al|abs|jan|feb|mar|apr|jun|jul|aug|sept?"
     r"|oct|nov|dec)$",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(
+    r"\D{0,2}\b\d{1,2}\.\s+(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])",
     re.IGNORECASE,
 )
 _MARK = re.compile(r"\s*(?:#{1,6}\s+|[-*•\u2013—>]+\s+|\(?\d{1,3}[.)]\s+|\(?[a-zA-Z][.)]\s+)")
@@ -234,9 +238,11 @@ def _goes_on(held: str, line: str) -> bool:
 def _split(unit: str) -> Iterator[str]:
     start = 0
     for end in _END.finditer(unit):
-        follows = unit[end.end() :].lstrip()[:1]
+        follows = unit[end.end() : end.end() + 3].lstrip()[:1]
         if end[0].startswith(".") and (
-            follows.islower() or _ABBREVIATION.search(unit[start : end.start()][-8:])
+            follows.islower()
+            or _ABBREVIATION.search(unit[start : end.start()][-8:])
+            or _ORDINAL.match(unit, max(start, end.start() - 3))
         ):
             continue
         if piece := unit[start : end.end()].strip():

@@ -127,7 +127,7 @@ def _text(hint: Hint, material: Material) -> str | None:
         return _joined(risky, hint.cite)
     if kind is Kind.SUMMARY:
         return _joined(material.answer(3), hint.cite)
-    return _joined(material.best(1, hint.words), hint.cite)
+    return _joined(material.best(1, hint.words, strict=not hint.item), hint.cite)
 
 
 def _facts(hint: Hint, material: Material) -> Iterator[str]:
@@ -173,8 +173,8 @@ def cited(passage: Passage) -> str:
 def _any_text(hint: Hint, material: Material) -> str:
     if hint.kind in (Kind.DEPENDS, Kind.SOURCE):
         return ""
-    best = material.best(1, hint.words)
-    return best[0].text if best else _on_one_line(material.request)
+    best = _joined(material.best(1, hint.words), hint.cite)
+    return best or _on_one_line(material.request)
 
 
 def _of_length(text: str, least: int, most: int | None, salt: int, material: Material) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
+from perdure.agents.errors import InvalidRequest
 from perdure.agents.offline import Answer, Turn, answer
 from perdure.agents.offline_chat import OfflineChat
 
-from .papers import ASKED, BOTH, CONTRACT, fenced
+from .papers import ASKED, BOTH, CONTRACT, Plan, fenced
 
 SEARCH = {
     "name": "search",
@@ -93,6 +94,12 @@ def test_an_attached_text_is_read() -> None:
         {"type": "file", "base64": "VGhlIGxha2UgaXMgYmx1ZS4=", "mime_type": "text/plain"},
     ]
     assert OfflineChat().invoke([HumanMessage(content=blocks)]).content == "The lake is blue."
+
+
+def test_an_attachment_that_cannot_be_read_is_refused() -> None:
+    blocks: list[Any] = [{"type": "file", "base64": "%%%", "mime_type": "text/plain"}]
+    with pytest.raises(InvalidRequest, match="base64"):
+        OfflineChat().invoke([HumanMessage(content=blocks)])
 
 
 def test_an_unknown_option_of_the_model_is_refused() -> None:

@@ -128,6 +128,12 @@ def test_json_text_is_given_for_an_output_schema() -> None:
     assert Plan.model_validate_json(said.content).tasks[0].title == "parties"
 
 
+def test_an_output_schema_may_be_a_class_or_have_no_title() -> None:
+    assert Plan.model_validate_json(OfflineChat().invoke(ASKED, output_schema=Plan).content)
+    listed = {"type": "array", "items": {"type": "string"}, "minItems": 2}
+    assert len(json.loads(OfflineChat().invoke(ASKED, output_schema=listed).content)) >= 2
+
+
 def test_a_langchain_chain_gets_its_model() -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "Plan."), ("human", "{what}")])
     chain = prompt | OfflineChat().with_structured_output(Plan)
