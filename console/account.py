@@ -13,7 +13,7 @@ from .costs import CALL, is_call, note_of
 from .words import from_ms, length, moment, parsed, safe, until
 
 if TYPE_CHECKING:
-    from perdure.agents.ledger import Ledger
+    from perdure.agents.ledgers import Ledger
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 _CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
@@ -113,7 +113,7 @@ def account_of(engine: LocalEngine, id: str) -> Account:
     Raises:
         ExecutionNotFoundError: there is none of this id.
     """
-    from perdure.agents.ledger import ledger_of
+    from perdure.agents.ledgers import ledger_of
 
     execution = engine.get(id)
     info = execution.info()
@@ -138,7 +138,7 @@ def account_of(engine: LocalEngine, id: str) -> Account:
 
 def brief_ledger(engine: LocalEngine, info: ExecutionInfo) -> Ledger:
     """Return the ledger of a run by reading its model calls alone, known by their ids."""
-    from perdure.agents.ledger import Ledger, ledger_of
+    from perdure.agents.ledgers import Ledger, ledger_of
 
     execution = engine.get(info.id)
     calls = {each.id: each for each in execution.steps(CALL)}

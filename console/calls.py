@@ -18,7 +18,7 @@ from .screen import columns, say, say_json, say_lines, stdout
 from .words import bare, length, one_error, parsed, safe
 
 if TYPE_CHECKING:
-    from perdure.agents.ledger import Entry
+    from perdure.agents.ledgers import Entry
     from perdure.durable.operations import Operation
 
 _ROLES = {"human": "user", "ai": "assistant"}
@@ -99,7 +99,8 @@ def _facts(operation: Operation, entry: Entry) -> dict[str, str]:
     record, note = record_of(operation), note_of(operation)
     provider = record.get("provider") or note.get("provider")
     facts = {
-        "model": (entry.model or str(note.get("model", ""))) + (f" ({provider})" if provider else ""),
+        "model": (entry.model or str(note.get("model", "")))
+        + (f" ({provider})" if provider else ""),
         "prompt": entry.template or "",
         "attempts": outcomes(entry.lines),
         "may cost": unsure_words(entry.lines),

@@ -17,7 +17,7 @@ from perdure.durable.operations import Operation, SubType
 from .words import cut, first_line, safe
 
 if TYPE_CHECKING:
-    from perdure.agents.ledger import Ledger, Totals
+    from perdure.agents.ledgers import Ledger, Totals
     from perdure.agents.lines import Line
 
 CALL = "ModelCall"

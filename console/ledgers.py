@@ -26,7 +26,7 @@ from .screen import say, say_json, say_table, stdout
 from .words import length, safe
 
 if TYPE_CHECKING:
-    from perdure.agents.ledger import Entry, Ledger, Totals
+    from perdure.agents.ledgers import Entry, Ledger, Totals
     from perdure.durable import ExecutionInfo
 
 NONE = "no model calls"
@@ -61,7 +61,7 @@ def runs(place: Place, limit: int, as_json: bool) -> None:
 
 def one(place: Place, id: str, as_json: bool) -> None:
     """Show each model call of a run, the sums by model, and the whole."""
-    from perdure.agents.ledger import ledger
+    from perdure.agents.ledgers import ledger
 
     engine = place.open()
     try:
@@ -86,7 +86,7 @@ def one(place: Place, id: str, as_json: bool) -> None:
 
 
 def _sum(costed: Sequence[Costed]) -> Ledger:
-    from perdure.agents.ledger import Ledger, Totals
+    from perdure.agents.ledgers import Ledger, Totals
 
     entries = tuple(entry for _, each in costed for entry in each.entries)
     return Ledger(entries, sum((each.totals for _, each in costed), Totals()))

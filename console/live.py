@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from .screen import columns, is_live, say
+from .screen import GAP, columns, is_live, say
 from .tree import OPEN, Row, State, fit
-from .words import cut, length
+from .words import cut, ending, length
 
 _SIGNS = {
     State.DONE: ("✓", "green"),
@@ -32,6 +34,10 @@ _MANY = 20
 """Replayed operations that are each worth a line of plain output."""
 _NOTE = 100
 """Characters of a note in plain output; the end of a failed run has the whole error."""
+_STATE, _TIME = 9, 7
+"""Characters of a state, and of a time."""
+_LEAST = 10
+"""Characters shown of what is streamed, however narrow the terminal is."""
 
 
 class View(Protocol):
@@ -69,7 +75,8 @@ class LiveTree:
 
     def update(self, rows: Sequence[Row]) -> None:
         """Redraw the tree."""
-        lines = tree_lines(fit(rows, max(3, self._console.height - 2)), time.monotonic())
+        shown = fit(rows, max(3, self._console.height - 2))
+        lines = tree_lines(_trimmed(shown, self._console.width), time.monotonic())
         self._live.update(Text("\n", no_wrap=True, overflow="ellipsis").join(lines), refresh=True)
 
     def close(self) -> None:
@@ -113,6 +120,13 @@ def _order(row: Row) -> tuple[int, int]:
     return row.changed, row.depth if row.state in OPEN else -row.depth
 
 
+def _trimmed(rows: Sequence[Row], width: int) -> list[Row]:
+    """Cut what is streamed at its start, so that its end is what a line has room for."""
+    labels = max((_indent(row) + 2 + cell_len(row.label) for row in rows), default=0)
+    room = max(_LEAST, width - labels - _STATE - _TIME - 3 * GAP)
+    return [replace(row, said=ending(row.said, room)) if row.said else row for row in rows]
+
+
 def tree_lines(rows: Sequence[Row], at: float = 0.0) -> list[Text]:
     """Return the lines of a tree; `at` turns the spinners."""
     return columns([_cells(row, at) for row in rows], _RIGHT)
@@ -120,16 +134,20 @@ def tree_lines(rows: Sequence[Row], at: float = 0.0) -> list[Text]:
 
 def _cells(row: Row, at: float) -> list[Text]:
     sign, style = _SIGNS.get(row.state, (_SPINNER[int(at * 8) % len(_SPINNER)], "cyan"))
-    indent = "  " * (row.depth + 1)
+    indent = " " * _indent(row)
     if not row.path:
         return [Text(f"{indent}{row.label}", "dim")]
     rest = "dim" if row.state in _DIM else ""
     return [
         Text.assemble(indent, (sign, style), " ", (row.label, rest)),
-        Text(f"{row.state.value:<9}", style),
-        Text(f"{_took(row):>7}", "dim"),
+        Text(f"{row.state.value:<{_STATE}}", style),
+        Text(f"{_took(row):>{_TIME}}", "dim"),
         Text(row.said or row.note, "red" if row.state is State.FAILED else "dim"),
     ]
+
+
+def _indent(row: Row) -> int:
+    return 2 * (row.depth + 1)
 
 
 def _took(row: Row) -> str:

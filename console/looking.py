@@ -30,7 +30,7 @@ from .tree import Moment, rows_of
 from .words import cut, first_line, length, moment, one_error, safe, shown
 
 if TYPE_CHECKING:
-    from perdure.agents.ledger import Ledger
+    from perdure.agents.ledgers import Ledger
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "timed_out")

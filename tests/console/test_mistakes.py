@@ -30,6 +30,8 @@ import pytest
         (["list", "--status", "odd"], "--status is one of running, waiting"),
         (["show", "nobody"], "no execution 'nobody'"),
         (["history", "nobody"], "no execution 'nobody'"),
+        (["ledger", "nobody"], "no execution 'nobody'"),
+        (["show", "nobody", "--call", "x"], "no execution 'nobody'"),
         (["cancel", "nobody"], "no execution 'nobody'"),
         (["delete", "nobody"], "no execution 'nobody'"),
         (["send", "nobody", "x"], "no execution 'nobody'"),
@@ -108,7 +110,8 @@ def test_a_file_that_would_hide_a_module_is_refused(perdure: Any, name: str) -> 
 def test_help_and_version_are_no_mistakes(perdure: Any) -> None:
     assert perdure("--version").stdout.startswith("perdure ")
     assert "Commands" in perdure(FORCE_COLOR="").stdout
-    for command in ("run", "resume", "list", "show", "history", "send", "cancel", "serve"):
+    commands = ("run", "resume", "list", "show", "ledger", "history", "send", "cancel", "serve")
+    for command in commands:
         assert f"Example: perdure {command}" in perdure(command, "--help", FORCE_COLOR="").stdout
 
 

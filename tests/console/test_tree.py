@@ -64,6 +64,13 @@ def test_a_step_that_is_run_again_is_timed_from_this_command_on() -> None:
     assert row.seconds == 2.0
 
 
+def test_a_retry_that_is_due_and_that_nobody_runs_is_no_poll() -> None:
+    due = operation("retried", S.PENDING, due=99_000, attempt=1)
+    polls = operation("polled", S.PENDING, due=99_000, attempt=1, subtype="WaitForCondition")
+    rows = rows_of({each.id: each for each in (due, polls)}, Moment(100_000, active=False))
+    assert [row.note for row in rows] == ["attempt 2 now", "poll 2 now"]
+
+
 def test_markers_have_no_row() -> None:
     assert states(operation("clock", S.SUCCEEDED, subtype="Now", ended=1)) == []
 
