@@ -41,8 +41,8 @@ SIMULATED_PRICE = {"input": 3.0, "output": 15.0}
 MOST_ROUNDS = 4
 MOST_READ = 3
 MOST_SENTENCES = 6
-_IN_SENTENCES = re.compile(r"\b(one|two|three|four|five|six|[1-6]) (?:\w+ )?sentences?\b", re.I)
-_COUNTS = dict(zip("one two three four five six".split(), range(1, 7), strict=True))
+_COUNTS = ("one", "two", "three", "four", "five", "six")
+_IN_SENTENCES = re.compile(rf"\b({'|'.join(_COUNTS)}|[1-6]) (?:\w+ )?sentences?\b")
 _SEARCHED = (
     "The offline stand-in searched with the tools it was given and found nothing to extract."
 )
@@ -107,12 +107,18 @@ def tokens(characters: int) -> int:
 
 
 def _text(turns: Sequence[Turn], material: Material) -> str:
-    asked = _IN_SENTENCES.search(material.request)
-    most = int(_COUNTS.get(asked[1].casefold(), asked[1])) if asked else MOST_SENTENCES
-    best = material.answer(most, whole=asked is not None)
+    asked = _sentences_asked(material.request)
+    best = material.answer(asked or MOST_SENTENCES, whole=asked is not None)
     if best:
         return "\n".join(cited(passage) for passage in best)
     return _SEARCHED if any(turn.role == "tool" for turn in turns) else NOTHING
+
+
+def _sentences_asked(request: str) -> int | None:
+    asked = _IN_SENTENCES.search(request.casefold())
+    if asked is None:
+        return None
+    return _COUNTS.index(asked[1]) + 1 if asked[1] in _COUNTS else int(asked[1])
 
 
 def _filled(tool: Tool, material: Material, turns: Sequence[Turn]) -> Call:

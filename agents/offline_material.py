@@ -33,6 +33,7 @@ _FENCE = re.compile(r"<document\b([^<>\n]{0,300})>")
 _CLOSE = re.compile(r"</document[^<>\n]{0,80}>")
 _ATTRIBUTE = re.compile(r"""(\w+)\s*=\s*["']([^"']*)["']""")
 _COLON = re.compile("([:\uff1a])")
+_ENDS = re.compile("[.!?\u2026\u3002\uff01\uff1f\u061f][\"'\u201d\u2019\u00bb)]*$")
 _CITED = re.compile(r"\s?\[\d{1,3}\]")
 _NUMBERED = re.compile(r"\s*\[(\d{1,6})\]\s*")
 _LEADING = 200
@@ -161,8 +162,8 @@ class Material:
         """
 
         def said(passage: Passage) -> bool:
-            ends = passage.text.rstrip("\"'”’»)").endswith((".", "…", "。", "!", *QUESTION_MARKS))
-            return len(stems(passage.text)) > 2 and (ends or not whole)
+            ends = not whole or _ENDS.search(passage.text) is not None
+            return ends and len(stems(passage.text)) > 2
 
         leading = self.best(4 * most, keep=said)
         leading = leading or self.best(most)

@@ -229,7 +229,7 @@ class _Filler:
             try:
                 filled = self.fill(items, self._item_spot(spot, seed, at))
             except Unfillable:
-                break
+                continue
             if filled.found or isinstance(filled.value, dict):
                 made.setdefault(canonical(filled.value), filled)
         return list(made.values())

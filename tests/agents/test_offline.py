@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -93,6 +93,21 @@ def test_fields_are_filled_with_what_their_names_ask_for() -> None:
     assert kinds["Tom Becker"] == ("person", 2)
 
 
+def test_a_fact_that_does_not_fit_its_field_leaves_the_others_there() -> None:
+    class Money(BaseModel):
+        amounts: list[Annotated[str, Field(pattern="^[A-Z]{3} [0-9,]+$")]]
+
+    found = read(f"What is said about the penalty?\n{BOTH}", Money)
+    assert set(found.amounts) == {"EUR 120,000", "EUR 115,000"}
+
+
+def test_a_heading_is_no_organisation_and_a_road_no_person() -> None:
+    letter = "SUPPLY CONTRACT\n\nThe baker of Dock Road joined the Tarnbrook Bakery Cooperative."
+    found = read(f"Who is named?\n{fenced(letter)}", Reading)
+    assert found.organisations == ["Tarnbrook Bakery Cooperative"]
+    assert found.people == []
+
+
 def test_it_makes_no_judgement_that_the_text_does_not_make() -> None:
     found = read(f"What is said about the penalty?\n{BOTH}", Reading)
     assert found.has_penalty
@@ -128,6 +143,12 @@ def test_an_answer_cites_the_documents_in_their_order_and_hears_each() -> None:
     assert set(cited) == {"[1]", "[2]"}
     assert len(lines) <= 6
     assert all(line.rsplit(" [", 1)[0] in " ".join(BOTH.split()) for line in lines)
+
+
+def test_as_many_sentences_are_given_as_the_request_names() -> None:
+    said = OfflineChat().invoke(f"{BOTH}\nSum this up in three sentences.").content.splitlines()
+    assert len(said) == 3
+    assert all(line.rsplit(" [", 1)[0].endswith(".") for line in said)
 
 
 def test_a_number_inside_a_document_is_no_citation() -> None:
