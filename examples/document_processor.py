@@ -2,8 +2,9 @@
 
     perdure run examples/document_processor.py --input '{"document_id": "contract"}'
 
-`extract_entities` and `summarize` are ordinary code that works offline; they stand where calls of
-a model will stand. README.md beside this file shows how to crash a run and let it go on.
+Two of the five ask a model: by default the offline stand-in, which needs no key and no network and
+extracts instead of reasoning; `"model": "bedrock:…"` in the input asks a real one. README.md beside
+this file shows how to crash a run and let it go on.
 """
 
 import hashlib
@@ -15,42 +16,67 @@ import ssl
 import tempfile
 import textwrap
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+)
 
+from perdure.agents import Budget, Fate, RequestError, llm
+from perdure.agents.models import resolve
 from perdure.durable import Context, current_step, durable_execution
+from perdure.prompts import Prompt
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 DOCUMENTS = HERE / "documents"
+EXTRACT_ENTITIES = Prompt.load(HERE / "prompts" / "extract_entities.prompt")
+SUMMARIZE = Prompt.load(HERE / "prompts" / "summarize.prompt")
 RETRY = {"max_attempts": 3, "initial_delay": 1, "backoff_rate": 2}
 
 
 @durable_execution
 def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Process one document; whatever of it is recorded is never done again."""
+    """Process one document; whatever of it is recorded is never done, or paid, again."""
     request = read_request(event)
     doc_id = request.document_id
     text = context.step("extract_text", lambda: perform(request, extract_text, doc_id))
-    entities = context.step(
-        "extract_entities", lambda: perform(request, extract_entities, text), retry=RETRY
-    )
+    entities = llm(
+        context,
+        "extract_entities",
+        EXTRACT_ENTITIES,
+        inputs={"document": text},
+        output=Entities,
+        model=Watched(request, "extract_entities"),
+        budget=request.budget,
+        retry=RETRY,
+    ).output
     enriched = context.step("enrich", lambda: perform(request, enrich, entities, request.out))
-    summary = context.step(
-        "summarize", lambda: perform(request, summarize, text, enriched), retry=RETRY
-    )
+    summary = llm(
+        context,
+        "summarize",
+        SUMMARIZE,
+        inputs={"document": text, **known_of(enriched)},
+        model=Watched(request, "summarize"),
+        budget=request.budget,
+        retry=RETRY,
+    ).text
     notice = context.step("notify", lambda: perform(request, notify, request, enriched, summary))
     return {"status": "complete", "doc_id": doc_id, "summary": summary, "notice": notice}
 
@@ -69,8 +95,15 @@ class Request(BaseModel):
     user_email: str = "reader@example.com"
     out: Path = HERE / "out"
     smtp: str | None = None
+    model: str = "offline"
+    budget_usd: NonNegativeFloat | None = None
     fail_at: StepName | None = None
     slow: bool | NonNegativeFloat = False
+
+    @property
+    def budget(self) -> Budget | None:
+        """What both calls of the model may cost together."""
+        return None if self.budget_usd is None else Budget(usd=self.budget_usd)
 
 
 def read_request(event: Any) -> Request:
@@ -85,21 +118,57 @@ def read_request(event: Any) -> Request:
         ) from None
 
 
+class AskedToFail(RequestError):
+    """A failure that the input asks for; a model's call that meets it was never sent."""
+
+    fate = Fate.NEVER_SENT
+
+
 def perform(request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do the work of a step, slowly or not at all if asked to; each end is a line in calls.log."""
+    """Do the work of a step."""
+    with performing(request, work.__name__):
+        return work(*args, **kwargs)
+
+
+class Watched:
+    """The model that a request names, each call of which is performed as the steps are."""
+
+    def __init__(self, request: Request, name: str, bound: Any = None) -> None:
+        self._request, self._name, self._bound = request, name, bound
+
+    @property
+    def bound(self) -> Any:
+        """The model itself, made when it is asked first: a replay makes none."""
+        return resolve(self._request.model).chat if self._bound is None else self._bound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bound, name)
+
+    def bind_tools(self, tools: Any, **options: Any) -> "Watched":
+        """Give the model with tools it may call."""
+        return Watched(self._request, self._name, self.bound.bind_tools(tools, **options))
+
+    def invoke(self, messages: Any, **options: Any) -> Any:
+        """Ask it."""
+        with performing(self._request, self._name):
+            return self.bound.invoke(messages, **options)
+
+
+@contextmanager
+def performing(request: Request, name: str) -> Iterator[None]:
+    """Take longer, or fail, where the input asks for it; each end is a line in calls.log."""
     try:
         time.sleep(3 if request.slow is True else request.slow)
-        if request.fail_at == work.__name__ and os.environ.get("PERDURE_EXAMPLE_FIXED") != "1":
-            raise RuntimeError(
-                f"asked to fail at {work.__name__!r}; remove fail_at from the input of a new run, "
+        if request.fail_at == name and os.environ.get("PERDURE_EXAMPLE_FIXED") != "1":
+            raise AskedToFail(
+                f"asked to fail at {name!r}; remove fail_at from the input of a new run, "
                 "or resume this one with PERDURE_EXAMPLE_FIXED=1 set, as if you had fixed the code"
             )
-        result = work(*args, **kwargs)
+        yield
     except Exception as error:
-        log_call(request.out, work.__name__, f"failed: {type(error).__name__}")
+        log_call(request.out, name, f"failed: {type(error).__name__}")
         raise
-    log_call(request.out, work.__name__, "done")
-    return result
+    log_call(request.out, name, "done")
 
 
 def log_call(out: Path, name: str, outcome: str) -> None:
@@ -168,71 +237,56 @@ READERS = {".txt": read_plain, ".md": read_plain, ".pdf": read_pdf}
 
 # extract_entities
 
-ROLES = "buyer|supplier|seller|carrier|tenant|landlord|chair|secretary|treasurer|director|auditor"
-FORMS = "Ltd|Limited|Inc|LLC|GmbH|AG|SA|BV|Cooperative|Association|Foundation|Company|University"
-MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP"}
-NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d\d)?(?![.,]?\d)"  # 1.240,00 is not guessed at
-
-ORGANISATION = re.compile(rf"\b(?!The )(?:[A-Z][\w&'-]* (?:of |and )?){{1,5}}(?:{FORMS})\b")
-PERSON = re.compile(rf"\b(?:(?:Mr|Ms|Mrs|Dr|Prof)\.?(?: [A-Z][\w'-]+)+|[Tt]he (?:{ROLES}))\b")
-DATE = re.compile(
-    rf"\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}} (?:{MONTHS}) \d{{4}}|(?:{MONTHS}) \d{{1,2}}, \d{{4}})\b"
-)
-AMOUNT = re.compile(
-    rf"(?P<before>\b(?:EUR|USD|GBP|CHF)|[€$£]) ?(?P<number>{NUMBER})"
-    rf"|\b(?P<number_>{NUMBER}) ?(?P<after>(?:EUR|USD|GBP|CHF)\b|[€$£])(?! ?\d)"
-)
-EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bNo\.)(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)\s+(?=[A-Z])")
+UNIT = "(?:[A-Z]{3}|[€$£])"
+NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"  # 1.240,00 is not guessed at
 
 
-def extract_entities(text: str) -> dict[str, list[str]]:
-    """Find organisations, people and roles, dates, amounts of money and e-mail addresses."""
-    plain = "\n".join(blocks(text))
-    amounts = (
-        f"{(m['number'] or m['number_']).replace(',', '')} "
-        f"{CURRENCIES.get(unit := m['before'] or m['after'], unit)}"
-        for m in AMOUNT.finditer(plain)
+def plain_amount(written: str) -> str:
+    """Write an amount as a number and a currency code: `18240.00 GBP`."""
+    unit = re.sub("[0-9., ]", "", written)
+    return f"{re.sub('[^0-9.]', '', written)} {CURRENCIES.get(unit, unit)}"
+
+
+Amount = Annotated[
+    str,
+    Field(pattern=f"^(?:{UNIT} ?{NUMBER}|{NUMBER} ?{UNIT})$"),
+    AfterValidator(plain_amount),
+]
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+
+
+class Entities(BaseModel):
+    """What a document names."""
+
+    organisations: list[str] = Field(description="Companies, associations, authorities: full names")
+    people: list[str] = Field(description="By name, or by role where no name is given: the chair")
+    dates: list[str] = Field(description="As the document writes them")
+    amounts: list[Amount] = Field(
+        description="Sums of money, with a decimal point and the currency's code: 18240.00 GBP"
     )
-    return {
-        "organisations": unique(ORGANISATION.findall(plain)),
-        "people": unique(re.sub("^The ", "the ", name) for name in PERSON.findall(plain)),
-        "dates": unique(DATE.findall(plain)),
-        "amounts": unique(amounts),
-        "emails": unique(EMAIL.findall(plain)),
-    }
-
-
-def blocks(text: str) -> list[str]:
-    """Split a text into paragraphs, list items and headings, each on one line."""
-    parts = re.split(r"\n\s*\n|\n(?=\s*(?:[-*#]|\d+\.)\s)", text)
-    return [" ".join(part.split()) for part in parts if part.strip()]
-
-
-def unique(found: Iterable[str]) -> list[str]:
-    """Drop what was found before, keep the order."""
-    return list(dict.fromkeys(found))
+    emails: list[Email] = Field(description="E-mail addresses")
 
 
 # enrich
 
 
-def enrich(entities: dict[str, list[str]], out: Path) -> dict[str, Any]:
+def enrich(entities: Entities, out: Path) -> dict[str, Any]:
     """Look the organisations up in the register and give each amount in euros."""
     with closing(open_register(out)) as register:
         rows = [
             register.execute("SELECT * FROM company WHERE name = ?", [name]).fetchone()
-            for name in entities["organisations"]
+            for name in entities.organisations
         ]
         rates = dict(register.execute("SELECT code, per_euro FROM currency"))
-    amounts = [amount.split() for amount in entities["amounts"]]
+    amounts = [amount.split() for amount in entities.amounts]
     return {
-        **entities,
+        **entities.model_dump(),
         "companies": [dict(row) for row in rows if row],
         "euros": {
             f"{number} {code}": f"{Decimal(number) / Decimal(rates[code]):.2f}"
             for number, code in amounts
+            if code in rates
         },
     }
 
@@ -262,30 +316,10 @@ def replacing(path: Path) -> Iterator[Path]:
 # summarize
 
 
-def summarize(text: str, enriched: dict[str, Any], length: int = 3) -> str:
-    """Pick the sentences with the most frequent words and the most entities, in their order."""
-    found = sentences(text)
-    frequency = Counter(word for sentence in found for word in words(sentence))
-    names = [name for kind in ("organisations", "dates", "emails") for name in enriched[kind]]
-
-    def weight(sentence: str) -> float:
-        frequent = sum(frequency[word] for word in words(sentence))
-        named = sum(name in sentence for name in names) + len(AMOUNT.findall(sentence))
-        return frequent / (len(words(sentence)) or 1) + named
-
-    chosen = sorted(found, key=weight, reverse=True)[:length]
-    return " ".join(sentence for sentence in found if sentence in chosen)
-
-
-def sentences(text: str) -> list[str]:
-    """Find the whole sentences: no headings, table rows or fragments."""
-    parts = (part for block in blocks(text) for part in SENTENCE_END.split(block.lstrip("-*# ")))
-    return unique(part for part in parts if part[-1:] in ".!?" and len(part.split()) >= 5)
-
-
-def words(sentence: str) -> list[str]:
-    """Give the words that carry meaning: long ones, in small letters."""
-    return re.findall(r"[a-z]{5,}", sentence.lower())
+def known_of(enriched: dict[str, Any]) -> dict[str, Any]:
+    """Pick what the register knows, which goes into the prompt beside the document."""
+    names = [company["name"] for company in enriched["companies"]]
+    return {"companies": names, "euros": enriched["euros"]}
 
 
 # notify
