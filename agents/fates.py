@@ -126,6 +126,13 @@ def hidden_retries(model: Any) -> int | None:
     return _count(getattr(model, "max_retries", None))
 
 
+def retries_told(error: BaseException) -> int:
+    """Return how many further requests boto3 says it sent before it raised this error."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    return _count(metadata.get("RetryAttempts")) or 0 if isinstance(metadata, Mapping) else 0
+
+
 def _names(error: BaseException) -> list[str]:
     return _names_of(type(error))
 

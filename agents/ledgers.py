@@ -180,6 +180,7 @@ def _entry(path: str, operation: Operation, active: bool, replays: int) -> Entry
         line = open_line(operation)
         lines.append(line if active else with_outcome(line, Outcome.IN_DOUBT, "its process ended"))
     totals = sum(map(_totals, lines), Totals())
+    totals += Totals(hidden_retries=sum(line.hidden_retries for line in lines))
     if operation.status is OperationStatus.SUCCEEDED:
         usd = lines[-1].usd or Decimal(0)
         totals += Totals(saved_calls=replays, saved_usd=usd * replays)
@@ -203,7 +204,6 @@ def _totals(line: Line) -> Totals:
                 usage.cache_write,
                 usd,
                 unpriced=int(line.usd is None),
-                hidden_retries=line.hidden_retries,
             )
         case Outcome.UNCERTAIN:
             return Totals(uncertain=1, uncertain_usd=usd)

@@ -49,6 +49,7 @@ class Line:
         usage: tokens; where nothing was answered, the most it may have taken.
         usd: dollars, likewise; None if the model has no price.
         why: the error, if one.
+        hidden_retries: further requests that the model's own client says it sent, unpriced.
     """
 
     outcome: Outcome
@@ -79,6 +80,7 @@ class Line:
             record["usage"] = {"input": self.usage.input, "output": self.usage.output}
             record["cost"] = {"usd": None if self.usd is None else f"{self.usd:f}"}
         record |= {"why": self.why} if self.why else {}
+        record |= {"hidden_retries": self.hidden_retries} if self.hidden_retries else {}
         return record | ({"budgets": list(self.budgets)} if self.budgets else {})
 
 
@@ -132,5 +134,6 @@ def _read(kept: Mapping[str, Any]) -> Line:
         cost.usd,
         cost.source,
         kept.get("why", ""),
+        hidden_retries=kept.get("hidden_retries", 0),
         budgets=tuple(kept.get("budgets", ())),
     )
