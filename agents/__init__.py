@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .agent import Agent, AgentResult, StopReason
     from .bedrock import BedrockChat
     from .budgets import Budget
-    from .decompose import Plan, Task, decompose
     from .errors import (
         BudgetExceeded,
         CallInDoubt,
@@ -25,21 +24,22 @@ if TYPE_CHECKING:
         UnreadableAnswer,
     )
     from .fates import fate_of
+    from .findings import Findings, research
     from .langchain_model import durable_model
     from .ledgers import Ledger, Totals, ledger
     from .model_calls import llm
     from .offline_chat import OfflineChat
+    from .plans import Plan, Task, decompose
     from .prices import set_prices
     from .reply import Cost, Reply, Usage
-    from .research import Findings, research
-    from .synthesize import Report, synthesize
+    from .reports import Report, synthesize
     from .tools import Tool, ToolError, ToolRequest, tool
 
 _HOMES = {
     "agent": "Agent AgentResult StopReason",
     "bedrock": "BedrockChat",
     "budgets": "Budget",
-    "decompose": "Plan Task decompose",
+    "plans": "Plan Task decompose",
     "langchain_model": "durable_model",
     "errors": (
         "BudgetExceeded CallInDoubt Fate InvalidRequest ModelCallError OutputInvalid RequestError"
@@ -51,8 +51,8 @@ _HOMES = {
     "offline_chat": "OfflineChat",
     "prices": "set_prices",
     "reply": "Cost Reply Usage",
-    "research": "Findings research",
-    "synthesize": "Report synthesize",
+    "findings": "Findings research",
+    "reports": "Report synthesize",
     "tools": "Tool ToolError ToolRequest tool",
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,13 @@ def prompt_of(prompt: Any, built_in: str) -> Prompt:
 def inputs_for(prompt: Prompt, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the inputs that a prompt declares."""
     return {name: value for name, value in inputs.items() if name in prompt.inputs}
+
+
+def lines(hints: str | Sequence[str] | None) -> str:
+    """Return hints as one text, several of them as a list."""
+    if hints is None or isinstance(hints, str):
+        return (hints or "").strip()
+    return "\n".join(f"- {hint}" for hint in hints)
 
 
 @cache

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from perdure.agents.agent import Agent
-from perdure.agents.decompose import decompose
+from perdure.agents.findings import research
 from perdure.agents.model_calls import llm
-from perdure.agents.research import research
+from perdure.agents.plans import decompose
 from perdure.durable import Execution, ExecutionFailedError, LocalEngine, durable_execution
 from perdure.durable.gated import drive, value_of
 

@@ -12,9 +12,9 @@ import pytest
 
 from perdure.agents.agent import Agent
 from perdure.agents.budgets import Budget
-from perdure.agents.decompose import Plan, Task
+from perdure.agents.findings import Finding, Findings, ResearchError, research
 from perdure.agents.model_calls import llm
-from perdure.agents.research import Finding, Findings, ResearchError, research
+from perdure.agents.plans import Plan, Task
 from perdure.agents.sources import Source
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import ExecutionFailedError, UsageError

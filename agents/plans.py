@@ -21,7 +21,7 @@ from perdure.durable.errors import PerdureError, UsageError
 from perdure.durable.gated import AnyContext, drive, value_of
 
 from .model_calls import llm
-from .scoped import inputs_for, opened, prompt_of
+from .scoped import inputs_for, lines, opened, prompt_of
 
 if TYPE_CHECKING:
     from perdure.durable.calls import Retry
@@ -51,11 +51,17 @@ class Task(BaseModel):
 
     id: SkipJsonSchema[str] = ""
     question: str = Field(description="The one question that this task answers, in a sentence")
-    objective: str = Field("", description="What is known when the task is done, and why it counts")
-    output_format: str = Field("", description="The form of the answer: a table, a list, figures")
-    sources: list[str] = Field([], description="Where to look, or the tools to use")
-    boundaries: str = Field("", description="What is left to other tasks, or not wanted at all")
-    effort: Effort = Field(Effort.MEDIUM, description="How much the task is worth")
+    objective: str = Field(
+        default="", description="What is known when the task is done, and why it counts"
+    )
+    output_format: str = Field(
+        default="", description="The form of the answer: a table, a list, figures"
+    )
+    sources: list[str] = Field(default=[], description="Where to look, or the tools to use")
+    boundaries: str = Field(
+        default="", description="What is left to other tasks, or not wanted at all"
+    )
+    effort: Effort = Field(default=Effort.MEDIUM, description="How much the task is worth")
 
     @field_validator("question")
     @classmethod
@@ -125,7 +131,7 @@ def decompose(
         "goal": goal.strip(),
         "min_tasks": min_tasks,
         "max_tasks": max_tasks,
-        "hints": _lines(hints),
+        "hints": lines(hints),
     }
 
     async def body(scope: AnyContext) -> Plan:
@@ -205,9 +211,3 @@ def _without_repeats(tasks: list[Task]) -> list[Task]:
 
 def _normal(text: str) -> str:
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
-
-
-def _lines(hints: str | Sequence[str] | None) -> str:
-    if hints is None or isinstance(hints, str):
-        return (hints or "").strip()
-    return "\n".join(f"- {hint}" for hint in hints)

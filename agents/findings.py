@@ -21,7 +21,7 @@ from perdure.durable.gated import AnyContext, drive, run_of, value_of
 from perdure.durable.operations import Operation, OperationStatus
 
 from .budgets import Budget
-from .decompose import Plan, Task, task_id
+from .plans import Plan, Task, task_id
 from .scoped import inputs_for, opened, prompt_of
 from .sources import Source, attributed, sources_in
 from .tool_calls import KIND as TOOL_CALL
@@ -247,8 +247,9 @@ async def _in_time(scope: AnyContext, task: Task, work: _Work, limit: float) -> 
 
 async def _time_up(scope: AnyContext, limit: float) -> None:
     """Fail when the time is over; a callback, since that starts anew after a resume."""
-    opened = await value_of(scope.callback(_DEADLINE, timeout=limit))
-    await value_of(opened.result())
+    callback: Any = scope.callback(_DEADLINE, timeout=limit)
+    clock = await value_of(callback)
+    await value_of(clock.result())
     raise TaskTimedOut("its deadline was completed from outside")
 
 
