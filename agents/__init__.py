@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .langchain_model import durable_model
     from .ledgers import Ledger, Totals, ledger
     from .model_calls import llm
-    from .offline_chat import OfflineChat
+    from .offline.chat import OfflineChat
     from .plans import Plan, Task, decompose
     from .prices import set_prices
     from .reply import Cost, Reply, Usage
@@ -48,7 +48,7 @@ _HOMES = {
     "fates": "fate_of",
     "ledgers": "Ledger Totals ledger",
     "model_calls": "llm",
-    "offline_chat": "OfflineChat",
+    "offline.chat": "OfflineChat",
     "prices": "set_prices",
     "reply": "Cost Reply Usage",
     "findings": "Findings research",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from .offline_facts import dates, entities
-from .offline_text import sentences
+from .offline.facts import dates, entities
+from .offline.text import sentences
 
 MISSING = "[?]"
 """What stands in the place of a citation of nothing."""

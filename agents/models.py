@@ -91,7 +91,7 @@ def _chat_of(model: Any) -> Any:
 def _by_name(name: str) -> Any:
     provider, _, which = name.partition(":")
     if provider == OFFLINE:
-        from .offline_chat import OfflineChat
+        from .offline.chat import OfflineChat
 
         return OfflineChat()
     known = ", ".join(f"'{each}:…'" for each in ("bedrock", *_ELSEWHERE))

@@ -254,7 +254,7 @@ class _Writing:
         async def shorten(inner: AnyContext, group: Material) -> str:
             inputs = {**given, **group.inputs}
             reply = await value_of(llm(inner, "shorten", template, inputs=inputs, **self.asking))
-            return cast("str", reply.text)
+            return str(reply.text)
 
         texts = await value_of(
             scope.map(

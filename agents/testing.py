@@ -30,7 +30,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from .guards import forbid_model_requests
-from .offline_chat import choice_among, chunks_of
+from .offline.chat import choice_among, chunks_of
 from .script import Answering, Broken, Request, Script, ScriptExhausted, check, is_function
 
 __all__ = [

@@ -20,7 +20,7 @@ from langchain_core.messages import (
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from perdure.agents.bedrock_content import MAX_DOCUMENT, MAX_IMAGE
+from perdure.agents.bedrock.content import MAX_DOCUMENT, MAX_IMAGE
 from perdure.agents.errors import InvalidRequest
 
 from .converse import Answer, ConverseServer, bedrock

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from perdure.agents.offline import Turn, answer
-from perdure.agents.offline_chat import OfflineChat
-from perdure.agents.offline_material import material_of
-from perdure.agents.offline_text import sentences
+from perdure.agents.offline.answering import Turn, answer
+from perdure.agents.offline.chat import OfflineChat
+from perdure.agents.offline.material import material_of
+from perdure.agents.offline.text import sentences
 
 from .papers import ASKED, BOTH, CONTRACT, MINUTES, Plan, fenced
 

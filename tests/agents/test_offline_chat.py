@@ -12,8 +12,8 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from perdure.agents.errors import InvalidRequest
-from perdure.agents.offline import Answer, Turn, answer
-from perdure.agents.offline_chat import OfflineChat
+from perdure.agents.offline.answering import Answer, Turn, answer
+from perdure.agents.offline.chat import OfflineChat
 
 from .papers import ASKED, BOTH, CONTRACT, Plan, fenced
 
@@ -109,7 +109,7 @@ def test_an_unknown_option_of_the_model_is_refused() -> None:
 
 PROGRAM = """
 import sys
-from perdure.agents.offline_chat import OfflineChat
+from perdure.agents.offline.chat import OfflineChat
 schema = {"title": "Out", "type": "object", "properties": {"summary": {"type": "string"},
     "entities": {"type": "array", "items": {"type": "string"}}, "risk": {"type": "string"}}}
 asked, model = sys.stdin.read(), OfflineChat()

@@ -14,11 +14,11 @@ from langchain_core.prompts import ChatPromptTemplate
 from pydantic import Field, TypeAdapter
 
 from perdure.agents.errors import InvalidRequest
-from perdure.agents.offline import Turn
-from perdure.agents.offline_chat import OfflineChat
-from perdure.agents.offline_fits import fits
-from perdure.agents.offline_material import material_of
-from perdure.agents.offline_schema import fill
+from perdure.agents.offline.answering import Turn
+from perdure.agents.offline.chat import OfflineChat
+from perdure.agents.offline.fits import fits
+from perdure.agents.offline.material import material_of
+from perdure.agents.offline.schema import fill
 
 from .papers import ASKED, BOTH, Plan, Task
 

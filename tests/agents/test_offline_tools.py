@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
-from perdure.agents.offline_chat import OfflineChat
+from perdure.agents.offline.chat import OfflineChat
 from perdure.durable.errors import UsageError
 
 from .papers import ASKED, CONTRACT, MINUTES

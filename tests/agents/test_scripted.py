@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from perdure.agents.errors import RequestsForbidden, UnreadableAnswer
 from perdure.agents.guards import VARIABLE, check_allowed, forbidden
-from perdure.agents.offline_chat import OfflineChat
+from perdure.agents.offline.chat import OfflineChat
 from perdure.agents.testing import (
     Broken,
     ScriptedModel,

@@ -26,9 +26,9 @@ from pydantic import ConfigDict, Field
 
 from perdure.durable.errors import UsageError
 
-from .errors import InvalidRequest
-from .offline import MODEL_NAME, NOTICE, SIMULATED_PRICE, Answer, Tool, answer, tokens
-from .offline_material import Call, Turn
+from ..errors import InvalidRequest
+from .answering import MODEL_NAME, NOTICE, SIMULATED_PRICE, Answer, Tool, answer, tokens
+from .material import Call, Turn
 
 _WORDS = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 ToolLike = Mapping[str, Any] | type | Callable[..., Any] | BaseTool

@@ -14,7 +14,8 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
-from .bedrock_answer import (
+from ..errors import UnreadableAnswer
+from .answer import (
     PROVIDER,
     citation_of,
     metadata_of,
@@ -23,8 +24,7 @@ from .bedrock_answer import (
     unreadable,
     usage_of,
 )
-from .bedrock_content import Wire
-from .errors import UnreadableAnswer
+from .content import Wire
 
 _EVERY = {"output_version": "v1", "model_provider": PROVIDER}
 

@@ -29,12 +29,12 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, fi
 
 from perdure.durable.current import current
 
-from .bedrock_answer import answer_of
-from .bedrock_content import Wire
-from .bedrock_stream import chunks_of
-from .bedrock_tools import text_format, tool_config, tool_specs
-from .bedrock_wire import Conversation, conversation, dialect_of, request_metadata
-from .errors import InvalidRequest
+from ..errors import InvalidRequest
+from .answer import answer_of
+from .content import Wire
+from .stream import chunks_of
+from .tools import text_format, tool_config, tool_specs
+from .wire import Conversation, conversation, dialect_of, request_metadata
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from itertools import dropwhile
 
-from .offline_text import stem, tidy
-from .offline_words import CURRENCIES, JOINING_WORDS, OPENING_WORDS, RISK_WORDS, THING_WORDS
+from .text import stem, tidy
+from .words import CURRENCIES, JOINING_WORDS, OPENING_WORDS, RISK_WORDS, THING_WORDS
 
 _MONTHS = (
     "jan",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .offline_words import ASKING_WORDS, STOP_WORDS
+from .words import ASKING_WORDS, STOP_WORDS
 
 LONGEST = 320
 """The most characters of one sentence; what is longer is cut at a comma or a space."""

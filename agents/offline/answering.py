@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import offline_facts as facts
-from .offline_fits import canonical, type_of
-from .offline_material import (
+from . import facts
+from .fits import canonical, type_of
+from .material import (
     NUMBER_KEYS,
     Call,
     Material,
@@ -28,10 +28,10 @@ from .offline_material import (
     material_of,
     request_of,
 )
-from .offline_schema import fill, speaks_of_citing
-from .offline_text import keywords
-from .offline_values import NOTHING, cited
-from .offline_words import ACTS, FINISHES, IDENTIFIERS, QUERIES, READS, SEARCHES
+from .schema import fill, speaks_of_citing
+from .text import keywords
+from .values import NOTHING, cited
+from .words import ACTS, FINISHES, IDENTIFIERS, QUERIES, READS, SEARCHES
 
 MODEL_NAME = "perdure-offline-extractive-1"
 NOTICE = "offline stand-in: extracts sentences, does not reason"

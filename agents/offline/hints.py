@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
-from . import offline_facts as facts
-from .offline_material import Material, Passage, Seed
-from .offline_text import QUESTION_MARKS, content_stems, keywords, parts, shorten, stem, stems
+from . import facts
+from .material import Material, Passage, Seed
+from .text import QUESTION_MARKS, content_stems, keywords, parts, shorten, stem, stems
 
 
 class Kind(StrEnum):

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import offline_values as values
-from .errors import InvalidRequest
-from .offline_fits import Schema, alternatives, canonical, fits, type_of
-from .offline_hints import Hint, Kind, hint_of, seeds, spare_seeds
-from .offline_material import Material, Seed
-from .offline_text import slug
-from .offline_values import Filled, Unfillable
+from ..errors import InvalidRequest
+from . import values
+from .fits import Schema, alternatives, canonical, fits, type_of
+from .hints import Hint, Kind, hint_of, seeds, spare_seeds
+from .material import Material, Seed
+from .text import slug
+from .values import Filled, Unfillable
 
 USUAL_ITEMS = 5
 """How many items a list gets at most, unless its schema asks for more."""

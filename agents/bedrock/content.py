@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_core.messages import HumanMessage
 
-from .errors import InvalidRequest
+from ..errors import InvalidRequest
 
 Wire = dict[str, Any]
 Piece = str | dict[str, Any]

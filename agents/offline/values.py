@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import offline_facts as facts
-from .offline_fits import in_bounds, matches
-from .offline_hints import FACTS, WIDE, Hint, Kind, find_facts, kind_of_word
-from .offline_material import Material, Passage
-from .offline_text import QUESTION_MARKS, parts, shorten, slug, stems
-from .offline_words import UNDECIDED_WORDS
+from . import facts
+from .fits import in_bounds, matches
+from .hints import FACTS, WIDE, Hint, Kind, find_facts, kind_of_word
+from .material import Material, Passage
+from .text import QUESTION_MARKS, parts, shorten, slug, stems
+from .words import UNDECIDED_WORDS
 
 NOTHING = "The offline stand-in found nothing to extract."
 _PROBES = ("0", "1", "a", "A", "aa", "AA", "aaa", "AAA", "000", "0000", "a1", "A1", "x-1", "0.0")

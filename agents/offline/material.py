@@ -17,8 +17,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from .offline_facts import amounts, dates, emails, parties
-from .offline_text import (
+from .facts import amounts, dates, emails, parties
+from .text import (
     QUESTION_MARKS,
     content_stems,
     is_small,

@@ -25,7 +25,8 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from .bedrock_content import (
+from ..errors import InvalidRequest
+from .content import (
     RESULT_BLOCKS,
     SYSTEM_BLOCKS,
     USER_BLOCKS,
@@ -36,7 +37,6 @@ from .bedrock_content import (
     check_user_turn,
     media_block,
 )
-from .errors import InvalidRequest
 
 MAX_METADATA = 16
 """Pairs that one request may carry as `requestMetadata`."""

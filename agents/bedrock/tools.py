@@ -15,8 +15,8 @@ from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from .bedrock_content import Wire, cache_point
-from .errors import InvalidRequest
+from ..errors import InvalidRequest
+from .content import Wire, cache_point
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OWN_TOOLS = frozenset({"toolSpec", "systemTool", "cachePoint"})

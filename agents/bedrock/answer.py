@@ -15,8 +15,8 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
-from .bedrock_content import Wire
-from .errors import UnreadableAnswer
+from ..errors import UnreadableAnswer
+from .content import Wire
 
 PROVIDER = "bedrock"
 _KEPT = {
