@@ -102,8 +102,10 @@ class Request(BaseModel):
 
     @property
     def budget(self) -> Budget | None:
-        """What both calls of the model may cost together."""
-        return None if self.budget_usd is None else Budget(usd=self.budget_usd)
+        """What both calls of the model may cost together before somebody is asked."""
+        if self.budget_usd is None:
+            return None
+        return Budget(usd=self.budget_usd, on_exceeded="ask")
 
 
 def read_request(event: Any) -> Request:
@@ -349,8 +351,8 @@ def compose_notice(
     notice["Subject"] = f"Summary of {Path(request.document_id).name}"
     notice["Date"] = datetime.now(UTC)
     notice["Message-ID"] = f"<{mark}@perdure.example>"
-    companies = (f"{c['name']}, {c['trade']}, {c['number']}" for c in enriched["companies"])
-    euros = (f"{amount} is {euro} EUR" for amount, euro in enriched["euros"].items())
+    companies = [f"{c['name']}, {c['trade']}, {c['number']}" for c in enriched["companies"]]
+    euros = [f"{amount} is {euro} EUR" for amount, euro in enriched["euros"].items()]
     parts = {
         "Companies in the register": companies,
         "Amounts": euros,
@@ -359,7 +361,7 @@ def compose_notice(
         "Addresses": enriched["emails"],
     }
     body = [textwrap.fill(summary, 72, break_on_hyphens=False)]
-    body += ["\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in parts.items()]
+    body += ["\n  ".join([title, *lines]) for title, lines in parts.items() if lines]
     notice.set_content("\n\n".join(body) + "\n", cte="quoted-printable")
     return notice
 

@@ -2,17 +2,27 @@
 
 import email
 import importlib.util
+import json
 import socket
 import sqlite3
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email import policy
 from email.message import EmailMessage
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+
+from perdure.agents import ledger
+from perdure.agents.testing import ScriptedModel
+from perdure.durable import Execution, ExecutionFailedError, LocalEngine
+from perdure.prompts import check_folder
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "document_processor.py"
 SHIPPED = ["contract", "invoice", "minutes"]
@@ -47,20 +57,21 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def entities_of(processor: ModuleType, doc_id: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = processor.extract_entities(processor.extract_text(doc_id))
-    return found
-
-
 def request_of(processor: ModuleType, out: Path, **fields: Any) -> Any:
     return processor.read_request({"document_id": "contract", "out": str(out), **fields})
 
 
+def entities(processor: ModuleType, **named: list[str]) -> Any:
+    """Entities as a model gives them, empty where nothing is said."""
+    nothing: dict[str, list[str]] = {kind: [] for kind in processor.Entities.model_fields}
+    return processor.Entities(**nothing | named)
+
+
 def notify(processor: ModuleType, request: Any) -> tuple[dict[str, Any], EmailMessage]:
-    """Run the last step on the contract; give its result and the message it wrote."""
-    text = processor.extract_text("contract")
-    enriched = processor.enrich(processor.extract_entities(text), request.out)
-    result = processor.notify(request, enriched, processor.summarize(text, enriched))
+    """Run the last step on some entities; give its result and the message it wrote."""
+    found = entities(processor, organisations=["Ostrel Lifts AG"], amounts=["GBP 18,240.00"])
+    summary = "The buyer shall pay GBP 18,240.00 for each quarterly delivery."
+    result = processor.notify(request, processor.enrich(found, request.out), summary)
     message = email.message_from_bytes(Path(result["file"]).read_bytes(), policy=policy.default)
     return result, message
 
@@ -69,6 +80,17 @@ def calls(out: Path) -> list[tuple[str, str]]:
     """The steps in calls.log, each with how it ended."""
     lines = (out / "calls.log").read_text().splitlines()
     return [(line.split()[1], line.rsplit("  ", 1)[1]) for line in lines]
+
+
+def recorded(run: Execution, name: str) -> Any:
+    """What a step of a run returned."""
+    return json.loads(run.operations()[name].payload or "null")
+
+
+@contextmanager
+def engine_at(processor: ModuleType, folder: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(folder / "j.db", handlers=[processor.handler]) as engine:
+        yield engine
 
 
 class Mailbox:
@@ -153,52 +175,108 @@ def test_a_missing_pypdf_says_how_to_install_it(
 # extract_entities
 
 
-def test_the_entities_of_the_contract_are_found(processor: ModuleType) -> None:
-    assert entities_of(processor, "contract") == {
-        "organisations": [
-            "Quillmoss Mills Ltd",
-            "Tarnbrook Bakery Cooperative",
-            "Ostrel Haulage GmbH",
-        ],
-        "people": ["the supplier", "the buyer"],
-        "dates": ["2 March 2026", "16 February 2026", "31 December 2026"],
-        "amounts": ["18240.00 GBP", "350.00 GBP"],
-        "emails": ["accounts@tarnbrook.example", "contracts@quillmoss.example"],
-    }
+@pytest.fixture(scope="module")
+def finished(
+    processor: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], SimpleNamespace]:
+    """A finished run of a shipped document: its result, and what `enrich` made of its entities."""
+
+    @cache
+    def run_of(doc_id: str) -> SimpleNamespace:
+        folder = tmp_path_factory.mktemp(doc_id)
+        with engine_at(processor, folder) as engine:
+            run = engine.start(processor.handler, {"document_id": doc_id, "out": str(folder)})
+            result = run.result(timeout=30)
+            enriched = recorded(run, "enrich")
+        return SimpleNamespace(summary=result["summary"], **enriched)
+
+    return run_of
 
 
-def test_the_entities_of_the_minutes_and_the_invoice_are_found(processor: ModuleType) -> None:
-    minutes, invoice = entities_of(processor, "minutes"), entities_of(processor, "invoice")
-    assert minutes["people"] == ["the chair", "the secretary", "the treasurer"]
-    assert minutes["dates"] == ["2026-04-14", "1 June 2026", "30 April 2026", "14 July 2026"]
-    assert minutes["amounts"][-2:] == ["6850.00 CHF", "3120 EUR"]
-    assert invoice["organisations"] == ["Vellamoor Instruments Inc", "Tarnbrook Bakery Cooperative"]
-    assert invoice["amounts"] == ["1480.00 USD", "620.00 USD", "85.50 USD", "2185.50 USD"]
+def test_the_entities_of_the_contract_are_found(
+    finished: Callable[[str], SimpleNamespace],
+) -> None:
+    contract = finished("contract")
+    assert contract.organisations == [
+        "Quillmoss Mills Ltd",
+        "Tarnbrook Bakery Cooperative",
+        "Ostrel Haulage GmbH",
+    ]
+    assert contract.people == []
+    assert contract.dates == ["2 March 2026", "16 February 2026", "31 December 2026"]
+    assert contract.amounts == ["18240.00 GBP", "350.00 GBP"]
+    assert contract.emails == ["accounts@tarnbrook.example", "contracts@quillmoss.example"]
+    assert len(contract.companies) == 3
+
+
+def test_the_entities_of_the_minutes_and_the_invoice_are_found(
+    finished: Callable[[str], SimpleNamespace],
+) -> None:
+    minutes, invoice = finished("minutes"), finished("invoice")
+    assert minutes.organisations == [
+        "Ferrowick Housing Association",
+        "Ostrel Lifts AG",
+        "Pellbridge Repairs Ltd",
+    ]
+    assert minutes.dates == ["2026-04-14", "1 June 2026", "30 April 2026", "14 July 2026"]
+    assert minutes.amounts[-2:] == ["6850.00 CHF", "3120 EUR"]
+    assert invoice.organisations == ["Vellamoor Instruments Inc", "Tarnbrook Bakery Cooperative"]
+    assert invoice.amounts == ["1480.00 USD", "620.00 USD", "85.50 USD", "2185.50 USD"]
 
 
 @pytest.mark.parametrize(
-    ("text", "amounts"),
+    ("written", "plain"),
     [
-        ("It costs $5 or £1,000,000.50.", ["5 USD", "1000000.50 GBP"]),
-        ("It costs 12.50 € here.", ["12.50 EUR"]),
-        ("In 2026 EUR 30 was paid; 2 USD 740.00", ["30 EUR", "740.00 USD"]),
-        ("EUR 1.240,00 could be read in two ways", []),
-        ("room 12, 3 EURO cups", []),
+        ("$5", "5 USD"),
+        ("£1,000,000.50", "1000000.50 GBP"),
+        ("12.50 €", "12.50 EUR"),
+        ("EUR 30", "30 EUR"),
+        ("18240.00 GBP", "18240.00 GBP"),
     ],
 )
-def test_amounts_are_read_whole_or_not_at_all(
-    processor: ModuleType, text: str, amounts: list[str]
+def test_amounts_are_read_as_they_are_written(
+    processor: ModuleType, written: str, plain: str
 ) -> None:
-    assert processor.extract_entities(text)["amounts"] == amounts
+    assert entities(processor, amounts=[written]).amounts == [plain]
+
+
+@pytest.mark.parametrize("written", ["EUR 1.240,00", "about 5 EUR", "3 euros", "350", "2 %", "EUR"])
+def test_an_amount_that_could_be_misread_is_refused(processor: ModuleType, written: str) -> None:
+    with pytest.raises(ValueError, match="amounts"):
+        entities(processor, amounts=[written])
+
+
+def test_a_model_that_writes_an_amount_otherwise_is_asked_again(
+    processor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [
+        {"tool": "Entities", "args": {**entities(processor).model_dump(), "amounts": [amount]}}
+        for amount in ("about 3,120 euros", "3,120 EUR")
+    ]
+    model = ScriptedModel([*answers, "The lift is repaired."])
+    monkeypatch.setattr(processor, "resolve", lambda name: SimpleNamespace(chat=model))
+    with engine_at(processor, tmp_path) as engine:
+        run = engine.start(processor.handler, {"document_id": "minutes", "out": str(tmp_path)})
+        assert run.result(timeout=30)["summary"] == "The lift is repaired."
+        assert recorded(run, "enrich")["amounts"] == ["3120 EUR"]
+        assert ledger(run).totals.calls == 3
+    assert "amounts.0" in model.requests[1].messages[-1]["content"]
+    assert calls(tmp_path)[1:3] == [("extract_entities", "done")] * 2
 
 
 # enrich
 
 
 def test_companies_and_rates_come_from_the_register(processor: ModuleType, tmp_path: Path) -> None:
-    enriched = processor.enrich(entities_of(processor, "minutes"), tmp_path)
-    assert [company["number"] for company in enriched["companies"]] == ["IE-058812", "CH-330561"]
-    assert enriched["euros"]["6850.00 CHF"] == "7135.42"
+    found = entities(
+        processor,
+        organisations=["Ferrowick Housing Association", "Pellbridge Repairs Ltd"],
+        amounts=["CHF 6,850.00", "900 JPY"],
+    )
+    enriched = processor.enrich(found, tmp_path)
+    assert [company["number"] for company in enriched["companies"]] == ["IE-058812"]
+    assert enriched["euros"] == {"6850.00 CHF": "7135.42"}
+    assert enriched["amounts"] == ["6850.00 CHF", "900 JPY"]
 
 
 def test_the_register_is_built_once_and_whole(processor: ModuleType, tmp_path: Path) -> None:
@@ -216,15 +294,18 @@ def test_the_register_is_built_once_and_whole(processor: ModuleType, tmp_path: P
 
 
 @pytest.mark.parametrize("doc_id", SHIPPED)
-def test_each_sentence_of_a_summary_stands_in_the_text(
-    processor: ModuleType, tmp_path: Path, doc_id: str
+def test_each_sentence_of_an_offline_summary_stands_in_the_text(
+    processor: ModuleType, finished: Callable[[str], SimpleNamespace], doc_id: str
 ) -> None:
-    text = processor.extract_text(doc_id)
-    enriched = processor.enrich(processor.extract_entities(text), tmp_path)
-    summary = processor.sentences(processor.summarize(text, enriched))
+    text = one_line(processor.extract_text(doc_id))
+    summary = finished(doc_id).summary.splitlines()
     assert len(summary) == 3
-    assert all(sentence in one_line(text) for sentence in summary)
-    assert sorted(summary, key=one_line(text).index) == summary
+    assert all(sentence in text for sentence in summary)
+    assert sorted(summary, key=text.index) == summary
+
+
+def test_the_prompts_break_no_rule() -> None:
+    assert check_folder(EXAMPLE.parent / "prompts") == []
 
 
 # notify
@@ -302,6 +383,7 @@ def test_another_kind_of_mail_address_is_refused(
         ({"document_id": "contract", "fail-at": "notify"}, r"fail-at: Extra inputs"),
         ({"document_id": "contract", "fail_at": "sumarize"}, r"fail_at: .*'summarize'"),
         ({"document_id": "contract", "slow": -1}, r"slow"),
+        ({"document_id": "contract", "budget_usd": -1}, r"budget_usd"),
     ],
 )
 def test_a_wrong_input_is_told_what_is_wrong(processor: ModuleType, event: Any, words: str) -> None:
@@ -323,43 +405,98 @@ def test_slow_is_a_switch_or_a_number_of_seconds(
     request = request_of(processor, tmp_path, slow=slow)
     processor.perform(request, processor.extract_text, "contract")
     assert slept == [seconds]
+    processor.Watched(request, "summarize").invoke("Be brief.")
+    assert slept[1] == seconds
 
 
 # The whole handler
 
+STEPS = ["extract_text", "extract_entities", "enrich", "summarize", "notify"]
+
 
 @pytest.mark.parametrize("doc_id", SHIPPED)
-def test_the_five_steps_run_once_each(processor: ModuleType, tmp_path: Path, doc_id: str) -> None:
-    from perdure.durable import LocalEngine
-
+def test_the_five_operations_run_once_each(
+    processor: ModuleType, tmp_path: Path, doc_id: str
+) -> None:
     event = {"document_id": doc_id, "out": str(tmp_path / "out")}
-    with LocalEngine(tmp_path / "j.db", handlers=[processor.handler]) as engine:
+    with engine_at(processor, tmp_path) as engine:
         result = engine.start(processor.handler, event, id="doc-1").result(timeout=30)
         again = engine.start(processor.handler, event, id="doc-1").result(timeout=30)
     assert result == again
     assert (result["status"], result["doc_id"]) == ("complete", doc_id)
     assert Path(result["notice"]["file"]).is_file()
-    steps = ["extract_text", "extract_entities", "enrich", "summarize", "notify"]
-    assert calls(tmp_path / "out") == [(name, "done") for name in steps]
+    assert calls(tmp_path / "out") == [(name, "done") for name in STEPS]
 
 
+@pytest.mark.parametrize("failing", STEPS)
 def test_a_run_that_failed_goes_on_where_it_stopped(
-    processor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    from perdure.durable import ExecutionFailedError, LocalEngine
-
-    event = {"document_id": "minutes", "fail_at": "summarize", "out": str(tmp_path / "out")}
-    with LocalEngine(tmp_path / "j.db", handlers=[processor.handler]) as engine:
+    monkeypatch.setitem(processor.RETRY, "initial_delay", 0)
+    event = {"document_id": "minutes", "fail_at": failing, "out": str(tmp_path / "out")}
+    with engine_at(processor, tmp_path) as engine:
         run = engine.start(processor.handler, event, id="doc-1")
-        with pytest.raises(ExecutionFailedError, match="asked to fail at 'summarize'"):
+        with pytest.raises(ExecutionFailedError, match=f"asked to fail at '{failing}'"):
             run.result(timeout=30)
         monkeypatch.setenv("PERDURE_EXAMPLE_FIXED", "1")
         assert engine.resume("doc-1").result(timeout=30)["status"] == "complete"
+    tries = 3 if failing in ("extract_entities", "summarize") else 1
+    at = STEPS.index(failing)
     assert calls(tmp_path / "out") == [
-        ("extract_text", "done"),
-        ("extract_entities", "done"),
-        ("enrich", "done"),
-        *[("summarize", "failed: RuntimeError")] * 3,
-        ("summarize", "done"),
-        ("notify", "done"),
+        *((name, "done") for name in STEPS[:at]),
+        *[(failing, "failed: AskedToFail")] * tries,
+        *((name, "done") for name in STEPS[at:]),
     ]
+
+
+def test_the_model_is_asked_twice_and_not_again_when_the_run_is_resumed(
+    processor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"document_id": "contract", "fail_at": "notify", "out": str(tmp_path / "out")}
+    with engine_at(processor, tmp_path) as engine:
+        run = engine.start(processor.handler, event, id="doc-1")
+        with pytest.raises(ExecutionFailedError):
+            run.result(timeout=30)
+        paid = ledger(run)
+    monkeypatch.setenv("PERDURE_EXAMPLE_FIXED", "1")
+    monkeypatch.setattr(processor, "resolve", None)  # whoever makes a model now fails
+    with engine_at(processor, tmp_path) as engine:
+        run = engine.resume("doc-1")
+        run.result(timeout=30)
+        after = ledger(run)
+    assert list(paid.by_step) == list(after.by_step) == ["extract_entities", "summarize"]
+    assert paid.totals.calls == after.totals.calls == 2
+    assert paid.totals.usd == after.totals.usd > 0
+    assert after.totals.saved_calls > paid.totals.saved_calls
+    assert after.sources == ["simulated"]
+
+
+def test_a_model_call_that_failed_before_it_was_sent_costs_nothing(
+    processor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(processor.RETRY, "initial_delay", 0)
+    event = {"document_id": "invoice", "fail_at": "extract_entities", "out": str(tmp_path)}
+    with engine_at(processor, tmp_path) as engine:
+        run = engine.start(processor.handler, event)
+        with pytest.raises(ExecutionFailedError):
+            run.result(timeout=30)
+        totals = ledger(run).totals
+    assert (totals.free, totals.attempts) == (3, 0)
+
+
+def test_a_budget_asks_before_it_is_broken(processor: ModuleType, tmp_path: Path) -> None:
+    event = {"document_id": "contract", "budget_usd": 0.001, "out": str(tmp_path)}
+    with engine_at(processor, tmp_path) as engine:
+        run = engine.start(processor.handler, event)
+        wait_until(lambda: "budget" in run.operations())
+        assert calls(tmp_path) == [("extract_text", "done")]
+        engine.send(run.id, "budget", {"usd": 0.5})
+        assert run.result(timeout=30)["status"] == "complete"
+        assert ledger(run).totals.calls == 2
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
