@@ -15,23 +15,20 @@ import contextvars
 import inspect
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from .guards import forbid_model_requests
-from .offline.chat import choice_among, chunks_of
 from .script import Answering, Broken, Request, Script, ScriptExhausted, check, is_function
+from .standin import StandIn, chunks_of
 
 __all__ = [
     "Broken",
@@ -42,7 +39,7 @@ __all__ = [
 ]
 
 
-class ScriptedModel(BaseChatModel):
+class ScriptedModel(StandIn):
     """A chat model that answers from a script, in order, whoever asks and from wherever.
 
     Args:
@@ -62,7 +59,6 @@ class ScriptedModel(BaseChatModel):
         ScriptExhausted: (when asked) the script is used up.
     """
 
-    model_config = ConfigDict(extra="forbid")
     provider: ClassVar[str] = "scripted"
 
     usage: tuple[int, int] | None = None
@@ -107,27 +103,6 @@ class ScriptedModel(BaseChatModel):
     def max_concurrent(self) -> int:
         """How many requests were under way at once, at most."""
         return self._script.most
-
-    @property
-    def _llm_type(self) -> str:
-        return self.provider
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return LangSmithParams(
-            ls_provider=self.provider, ls_model_name=self.model_name, ls_model_type="chat"
-        )
-
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the model with these tools; they are part of the requests it keeps."""
-        described = [convert_to_openai_tool(tool) for tool in tools]
-        choice_among(tool_choice, [tool["function"]["name"] for tool in described])
-        return self.bind(tools=described, tool_choice=tool_choice, **kwargs)
 
     def _generate(
         self,

@@ -9,32 +9,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import ConfigDict, Field
-
-from perdure.durable.errors import UsageError
+from pydantic import Field
 
 from ..errors import InvalidRequest
+from ..standin import StandIn, choice_among, chunks_of
 from .answering import MODEL_NAME, NOTICE, SIMULATED_PRICE, Answer, Tool, answer, tokens
 from .material import Call, Turn
 
-_WORDS = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
-ToolLike = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 
-
-class OfflineChat(BaseChatModel):
+class OfflineChat(StandIn):
     """A stand-in for a chat model: extracts sentences of what it was given, does not reason.
 
     Args:
@@ -45,7 +37,6 @@ class OfflineChat(BaseChatModel):
     fits it.
     """
 
-    model_config = ConfigDict(extra="forbid")
     provider: ClassVar[str] = "offline"
 
     model_name: str = MODEL_NAME
@@ -54,29 +45,8 @@ class OfflineChat(BaseChatModel):
     simulated_price: dict[str, float] = Field(default_factory=lambda: dict(SIMULATED_PRICE))
 
     @property
-    def _llm_type(self) -> str:
-        return "offline"
-
-    @property
     def _identifying_params(self) -> dict[str, Any]:
         return {"model_name": self.model_name, "max_tokens": self.max_tokens}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return LangSmithParams(
-            ls_provider=self.provider, ls_model_name=self.model_name, ls_model_type="chat"
-        )
-
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the model with these tools; `tool_choice` is `auto`, `any`, `none` or a name."""
-        described = [convert_to_openai_tool(tool) for tool in tools]
-        choice_among(tool_choice, [tool["function"]["name"] for tool in described])
-        return self.bind(tools=described, tool_choice=tool_choice, **kwargs)
 
     def _generate(
         self,
@@ -169,54 +139,6 @@ class OfflineChat(BaseChatModel):
                 "notice": NOTICE,
             },
         )
-
-
-def chunks_of(message: AIMessage) -> Iterator[ChatGenerationChunk]:
-    """Yield a message word by word; calls come whole, usage and metadata on the last chunk."""
-    for word in _WORDS.findall(str(message.content)):
-        yield ChatGenerationChunk(message=AIMessageChunk(content=word))
-    calls = [
-        tool_call_chunk(
-            name=call["name"],
-            args=json.dumps(call["args"], ensure_ascii=False),
-            id=call["id"],
-            index=at,
-        )
-        for at, call in enumerate(message.tool_calls)
-    ]
-    calls += [
-        tool_call_chunk(name=call["name"], args=call["args"], id=call["id"], index=len(calls))
-        for call in message.invalid_tool_calls
-    ]
-    yield ChatGenerationChunk(
-        message=AIMessageChunk(
-            content="",
-            tool_call_chunks=calls,
-            usage_metadata=message.usage_metadata,
-            response_metadata=message.response_metadata,
-            chunk_position="last",
-        )
-    )
-
-
-def choice_among(choice: Any, names: Sequence[str]) -> str:
-    """Return a tool choice as `auto`, `any`, `none` or a name, in whichever way it was written.
-
-    Raises:
-        UsageError: no tool is called so.
-    """
-    if isinstance(choice, Mapping):
-        choice = choice.get("name") or choice.get("function", {}).get("name") or choice.get("type")
-    if choice is None or choice in ("auto", False):
-        return "auto"
-    if choice in ("any", "required", True):
-        return "any"
-    if choice == "none" or choice in names:
-        return str(choice)
-    listed = ", ".join(names) or "none"
-    raise UsageError(
-        f"tool_choice is 'auto', 'any', 'none' or the name of a tool ({listed}), not {choice!r}"
-    )
 
 
 def turn_of(message: BaseMessage) -> Turn:
