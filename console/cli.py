@@ -186,7 +186,7 @@ def show(
 def ledger(
     *,
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The run whose calls to list.")
+        str | None, typer.Argument(metavar="ID", help="The run whose calls to list.")
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many of the newest runs.")
