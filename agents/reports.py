@@ -26,6 +26,7 @@ from .model_calls import llm
 from .report_material import (
     BYTES_A_TOKEN,
     Material,
+    Note,
     condensed,
     gathered,
     grouped,
@@ -80,12 +81,20 @@ class Report(BaseModel):
     problems: SkipJsonSchema[list[str]] = []
     failures: SkipJsonSchema[list[Failure]] = []
 
-    def markdown(self) -> str:
-        """Return the report with its title, its sources, and what is missing or open to doubt."""
-        used = [_source_line(ref) for ref in self.sources if ref.id in self.cited]
-        unused = [_source_line(ref) for ref in self.sources if ref.id not in self.cited]
+    def markdown(self, findings: Findings | None = None) -> str:
+        """Return the report with its title, its sources, and what is missing or open to doubt.
+
+        Args:
+            findings: those that it was written from, to be shown after it, cited by its numbers.
+        """
+        notes = [] if findings is None else gathered(findings.findings).notes
+        cited_ids = {*self.cited, *(each for note in notes for each in cited(note.text))}
+        used = [_source_line(ref) for ref in self.sources if ref.id in cited_ids]
+        unused = [_source_line(ref) for ref in self.sources if ref.id not in cited_ids]
         failed = [f"- {each.question}: {_one_line(each.message)}" for each in self.failures]
         parts = [f"# {_one_line(self.title)}" if self.title else "", self.text.strip()]
+        if notes:
+            parts += ["## What was found", *(_note_lines(note) for note in notes)]
         for heading, listed in (
             ("Sources", used),
             ("Read and not cited", unused),
@@ -293,7 +302,7 @@ class _Writing:
             return cast("dict[str, Any]", reply.output.model_dump(exclude=set(_OURS)))
         title = _TITLE.match(reply.text)
         text = reply.text[title.end() :] if title else reply.text
-        return {"title": title[1] if title else self.goal, "text": text.strip()}
+        return {"title": title[1] if title else _first_sentence(self.goal), "text": text.strip()}
 
     def _checked(self, answer: dict[str, Any], material: Material) -> Report:
         known = [ref.id for ref in material.refs]
@@ -379,6 +388,14 @@ def _listed(findings: Any, what: str) -> list[Finding]:
             kind = type(each).__name__
             raise UsageError(f"{what} takes Findings, or a list of Finding, not {kind}")
     return listed
+
+
+def _note_lines(note: Note) -> str:
+    return f"### {_one_line(note.question)}\n\n{note.text.strip()}" if note.question else note.text
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.?!])\s", text, maxsplit=1)[0]
 
 
 def _source_line(ref: SourceRef) -> str:
