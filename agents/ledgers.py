@@ -74,8 +74,10 @@ class Totals:
         return self.calls + self.uncertain + self.in_doubt + self.in_flight
 
     def as_json(self) -> dict[str, Any]:
-        """Return the sums as JSON, dollars as numbers."""
+        """Return the sums as JSON, dollars as numbers; null where no call has a price."""
         values = {each.name: getattr(self, each.name) for each in _FIELDS}
+        if self.unpriced and self.unpriced == self.calls:
+            values["usd"] = None
         return {
             key: float(value) if isinstance(value, Decimal) else value
             for key, value in values.items()

@@ -78,7 +78,8 @@ class Line:
         record: dict[str, Any] = {"outcome": self.outcome.value, "model": self.model}
         if self.usage is not None and self.billed is not False:
             record["usage"] = {"input": self.usage.input, "output": self.usage.output}
-            record["cost"] = {"usd": None if self.usd is None else f"{self.usd:f}"}
+            usd = None if self.usd is None else f"{self.usd:f}"
+            record["cost"] = {"usd": usd, "source": self.source}
         record |= {"why": self.why} if self.why else {}
         record |= {"hidden_retries": self.hidden_retries} if self.hidden_retries else {}
         return record | ({"budgets": list(self.budgets)} if self.budgets else {})

@@ -24,11 +24,14 @@ from .citations import cited, renumbered
 
 LEAST_SHARED = 80
 """From how many characters on two places with the same text are one source."""
+MOST_KEPT = 4000
+"""How many characters of what a tool returned go with a finding; the tool's own record has all."""
 
 _TRACKING = re.compile(
     r"utm_\w*|[a-z]{0,5}clid|mc_[ce]id|igshid|_h(?:senc|smi)|ref_src|msclkid|yclid|_ga|_gl"
     r"|x-amz-[\w-]+|x-goog-[\w-]+|access_token|api_?key"
 )
+_GAP = "\n\n[…]\n\n"
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _PLACES = ("location", "url", "uri", "link", "href", "path", "file", "filename", "name", "source")
@@ -38,13 +41,19 @@ _NUMBERS = ("n", "number", "citation", "index")
 
 
 class Source(BaseModel):
-    """Where something was found: a web address or a file, its title, and what was read there."""
+    """Where something was found: a web address or a file, its title, and what was read there.
+
+    Attributes:
+        text: what was read, or the parts of it that matter.
+        sha: of all that was read, if that is more than the text: its `digest`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     location: str = ""
     title: str = ""
     text: str = ""
+    sha: str = ""
 
 
 class SourceRef(BaseModel):
@@ -52,7 +61,7 @@ class SourceRef(BaseModel):
 
     Attributes:
         id: the number by which the report cites it.
-        sha: the SHA-256 of what was read there, in hex; empty if nothing was kept.
+        sha: the `digest` of what was read there first; empty if nothing was.
         also: further places that have the same text.
     """
 
@@ -108,17 +117,18 @@ class Registry:
             UsageError: it has neither a location nor a text to know it by.
         """
         place, text = canonical(source.location), source.text.strip()
-        digest = _digest(text) if text else ""
+        sha = source.sha or (digest(text) if text else "")
         if not place and not text:
             raise UsageError("a source has a location or a text; this one has neither")
-        shared = self._by_text.get(digest) if len(text) >= LEAST_SHARED or not place else None
+        telling = bool(source.sha) or len(text) >= LEAST_SHARED or not place
+        shared = self._by_text.get(sha) if telling else None
         entry = self._by_place.get(place) if place else None
         entry = entry or shared or self._new()
-        entry.take(place, source.title.strip(), text)
+        entry.take(place, source.title.strip(), text, sha)
         if place:
             self._by_place.setdefault(place, entry)
-        if digest:
-            self._by_text.setdefault(digest, entry)
+        if sha:
+            self._by_text.setdefault(sha, entry)
         return entry.id
 
     def refs(self) -> list[SourceRef]:
@@ -140,20 +150,22 @@ class _Entry:
 
     id: int
     title: str = ""
+    sha: str = ""
     places: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
-    def take(self, place: str, title: str, text: str) -> None:
+    def take(self, place: str, title: str, text: str, sha: str) -> None:
         shown = place.removeprefix("file:")
         if shown and shown not in self.places:
             self.places.append(shown)
         self.title = self.title or title
+        self.sha = self.sha or sha
         if text and not any(text in held for held in self.texts):
             self.texts = [held for held in self.texts if held not in text] + [text]
 
     @property
     def text(self) -> str:
-        return "\n\n[…]\n\n".join(self.texts)
+        return _GAP.join(self.texts)
 
     def ref(self) -> SourceRef:
         location = self.places[0] if self.places else ""
@@ -161,7 +173,7 @@ class _Entry:
             id=self.id,
             title=self.title or location or f"Source {self.id}",
             location=location,
-            sha=_digest(self.text) if self.text else "",
+            sha=self.sha,
             also=self.places[1:],
         )
 
@@ -193,10 +205,43 @@ def attributed(text: str, found: Iterable[tuple[int | None, Source]]) -> tuple[s
     places = {id: at for at, id in enumerate(kept, 1)}
     text, _ = renumbered(text, {each: places[id] for each, id in ids.items() if id in places})
     refs, texts = {ref.id: ref for ref in registry.refs()}, registry.texts()
-    sources = [
-        Source(location=refs[id].location, title=refs[id].title, text=texts[id]) for id in kept
-    ]
-    return text, sources
+    return text, [_source(refs[id], texts[id], text) for id in kept]
+
+
+def excerpt(text: str, about: str, most: int) -> str:
+    """Return a text, or those of its paragraphs that share most words with another, in order.
+
+    What is left out is marked; beside the marks there are `most` characters at most.
+    """
+    if len(text) <= most:
+        return text
+    wanted = set(_words(about))
+    paragraphs = [each for each in re.split(r"\n\s*\n", text) if each.strip()]
+    shared = [len(wanted & set(_words(each))) for each in paragraphs]
+    ranked = sorted(range(len(paragraphs)), key=lambda at: (-shared[at], at))
+    kept: list[int] = []
+    left = most
+    for at in ranked:
+        if len(paragraphs[at]) <= left and (shared[at] or not any(shared)):
+            kept.append(at)
+            left -= len(paragraphs[at]) + len(_GAP)
+    if not kept:
+        return f"{paragraphs[ranked[0]][:most]}{_GAP.rstrip()}" if ranked else ""
+    runs = ["\n\n".join(paragraphs[at] for at in run) for run in _runs(sorted(kept))]
+    last = _GAP.rstrip() if max(kept) + 1 < len(paragraphs) else ""
+    return ("" if min(kept) == 0 else _GAP.lstrip()) + _GAP.join(runs) + last
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text in hex, all white space read as one space."""
+    plain = " ".join(text.split())
+    return sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _source(ref: SourceRef, whole: str, about: str) -> Source:
+    kept = excerpt(whole, about, MOST_KEPT)
+    sha = "" if kept == whole else digest(whole)
+    return Source(location=ref.location, title=ref.title, text=kept, sha=sha)
 
 
 def _tracks(parameter: str) -> bool:
@@ -204,9 +249,19 @@ def _tracks(parameter: str) -> bool:
     return not name or _TRACKING.fullmatch(name) is not None
 
 
-def _digest(text: str) -> str:
-    plain = " ".join(text.split())
-    return sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w{4,}", text.casefold())
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Return numbers in order, divided where one is left out."""
+    runs: list[list[int]] = []
+    for each in numbers:
+        if runs and each == runs[-1][-1] + 1:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return runs
 
 
 def _value(result: Any) -> Any:

@@ -10,12 +10,13 @@ import pytest
 
 from perdure.agents.findings import Failure, Finding, Findings
 from perdure.agents.reports import InputTooLarge, Report, synthesize
+from perdure.agents.scoped import BUILT_IN
 from perdure.agents.sources import Source
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import ExecutionFailedError, UsageError
 from perdure.durable.gated import value_of
 from perdure.durable.testing import Runner, check_replay
-from perdure.prompts import Prompt
+from perdure.prompts import Prompt, check_folder
 
 from .both import durable
 
@@ -164,6 +165,18 @@ def test_the_markdown_of_a_report_has_all_a_reader_needs(runner: Runner, make: A
     )
 
 
+def test_the_findings_can_follow_the_report_cited_by_its_numbers(runner: Runner, make: Any) -> None:
+    model = ScriptedModel(["# Heating\n\nIt is 180 kW [1]."])
+    report = outcome(runner, make(writing(model=model)))
+    shown = report.markdown(FOUND)
+    assert "### What price?\n\nEUR 84,000 [2], for a load of 180 kW [1].\n" in shown
+    assert "Read and not cited" not in shown
+
+
+def test_the_built_in_prompts_keep_the_rules() -> None:
+    assert check_folder(BUILT_IN) == []
+
+
 def test_a_report_of_ones_own_class_has_its_further_fields(runner: Runner, make: Any) -> None:
     wrong = {
         "title": "T",
@@ -226,7 +239,7 @@ def test_too_much_is_shortened_in_parts_and_then_written_up(runner: Runner, make
     assert len(report.sources) == 12
     *parts, last = model.requests
     assert len(parts) > 2
-    assert all("What of" in str(each.messages[-1]["content"]) for each in parts[:2])
+    assert sum("What of" in str(each.messages[-1]["content"]) for each in parts) >= 2
     assert "Notes: 180 kW [1], and [?]." in str(last.messages[-1]["content"])
     assert all(len(str(each.messages)) < 3 * 3000 for each in model.requests)
 
