@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.agents.citations import cited, marked, renumbered, unsupported
-from perdure.agents.sources import Registry, Source, attributed, canonical, sources_in
+from perdure.agents.sources import (
+    MOST_KEPT,
+    Registry,
+    Source,
+    attributed,
+    canonical,
+    digest,
+    excerpt,
+    sources_in,
+)
 from perdure.durable import UsageError
 
 LONG = "The boiler house was built in 1974 and its two boilers have run on oil since then. "
@@ -164,3 +173,23 @@ def test_a_number_that_two_sources_stated_cites_neither() -> None:
     text, sources = attributed("So it is [1].", [(1, a), (1, b)])
     assert text == "So it is [?]."
     assert len(sources) == 2
+
+
+def test_of_a_long_text_the_parts_that_matter_are_kept_and_the_whole_is_known() -> None:
+    filler = "Nothing of note happened here, as the clerk wrote down. " * 10
+    text = "\n\n".join(
+        [filler, "The pump costs EUR 84,000.", *[filler] * 20, "A pump costs little to run."]
+    )
+    source = Source(location="a.md", text=text)
+    _, [kept] = attributed("The pump costs EUR 84,000 [3].", [(3, source)])
+    assert kept.text == "[…]\n\nThe pump costs EUR 84,000.\n\n[…]\n\nA pump costs little to run."
+    assert len(text) > MOST_KEPT
+    assert kept.sha == digest(text)
+    copy = Source(location="copy.md", text=excerpt(text, "quiet", 500), sha=digest(text))
+    registry = Registry()
+    assert (registry.add(kept), registry.add(copy)) == (1, 1)
+
+
+@given(st.text(alphabet="ab \n.", max_size=300), st.integers(20, 200))
+def test_an_excerpt_is_never_much_longer_than_it_may_be(text: str, most: int) -> None:
+    assert len(excerpt(text, "aaaa", most)) <= most + 12
