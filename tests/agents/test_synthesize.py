@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from perdure.agents.findings import Failure, Finding, Findings
+from perdure.agents.findings import Failure, Finding, Findings, research
+from perdure.agents.plans import decompose
 from perdure.agents.reports import InputTooLarge, Report, synthesize
 from perdure.agents.scoped import BUILT_IN
 from perdure.agents.sources import Source
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import ExecutionFailedError, UsageError
 from perdure.durable.gated import value_of
-from perdure.durable.testing import Runner, check_replay
+from perdure.durable.testing import Runner, check_crashes, check_replay
 from perdure.prompts import Prompt, check_folder
 
 from .both import durable
@@ -312,6 +313,28 @@ def test_the_stand_in_writes_a_report_that_cites(runner: Runner, make: Any) -> N
     assert "EUR 84,000" in report.text
     assert report.cited
     assert report.problems == []
+
+
+def test_a_crash_at_any_point_changes_nothing_of_plan_findings_and_report(kind: str) -> None:
+    def answer(messages: list[Any], options: Any) -> Any:
+        asked = str(messages[-1].content)
+        if options.get("tools"):
+            return {"tool": "Plan", "args": {"tasks": [{"question": "A?"}, {"question": "B?"}]}}
+        if "What was found" in asked:
+            return "It is 180 kW [1], or [9]."
+        return "It is 180 kW [1]."
+
+    model = ScriptedModel(answer)
+
+    def sourced(scope: Any, task: Any) -> Finding:
+        return Finding(text=f"180 kW for {task.question} [1].", sources=[AUDIT])
+
+    async def body(event: Any, context: Any) -> Any:
+        plan = await value_of(decompose(context, "What load?", model=model))
+        found = await value_of(research(context, plan, sourced, max_concurrency=1))
+        return await value_of(synthesize(context, found, model=model))
+
+    assert check_crashes(durable(kind, body)) > 10
 
 
 @pytest.mark.parametrize(
