@@ -109,12 +109,22 @@ class LocalSession:
         while self._timers:
             due, id = self._timers[0]
             operation = self.operations[id]
-            if operation.due == due and not operation.closed:
+            over = operation.closed or self._is_dropped(operation)
+            if operation.due == due and not over:
                 return due
             heappop(self._timers)
-            if operation.due is not None and not operation.closed:
+            if operation.due is not None and not over:
                 heappush(self._timers, (operation.due, id))
         return None
+
+    def _is_dropped(self, operation: Operation) -> bool:
+        """Return whether a step is to be tried again in a branch whose batch went on without it."""
+        if operation.type is not OperationType.STEP:
+            return False
+        parent = self.operations.get(operation.parent or "")
+        while parent is not None and not parent.closed:
+            parent = self.operations.get(parent.parent or "")
+        return parent is not None
 
     def _note_timers(self, events: list[Event]) -> None:
         for event in events:

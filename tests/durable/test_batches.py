@@ -552,3 +552,34 @@ def test_a_child_that_raises_is_a_child_error(make: Make, outcome: Any) -> None:
             return [type(error).__name__, error.error_type, error.error.message]  # type: ignore[attr-defined]
 
     assert outcome(make(parent)) == ["ChildError", "LookupError", "nothing inside"]
+
+
+@pytest.mark.parametrize("nesting", ["nested", "flat"])
+def test_a_retry_in_a_branch_that_was_dropped_wakes_nobody(
+    make: Callable[..., Any], runner: Runner, nesting: str
+) -> None:
+    def failing() -> None:
+        raise ValueError("not yet")
+
+    async def handler(event: Any, context: Any) -> Any:
+        async def retried(scope: Any) -> Any:
+            retry = {"max_attempts": 9, "initial_delay": 10, "jitter": "none"}
+            return await scope.step("fails", failing, retry=retry)
+
+        async def slept(scope: Any) -> str:
+            await scope.sleep(1)
+            return "slept"
+
+        first = await context.parallel(
+            "race",
+            {"retried": retried, "slept": slept},
+            completion=Completion(min_successful=1),
+            nesting=nesting,
+        )
+        await context.sleep(1000)
+        return first[0]
+
+    run = runner.start(make(handler))
+    runner.run_until_idle(timeout=10, most=50)
+    assert run.result() == "slept"
+    assert sum(e["EventType"] == "InvocationCompleted" for e in run.history()) <= 4
