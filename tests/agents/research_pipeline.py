@@ -11,12 +11,9 @@ import json
 import sys
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from perdure.agents.agent import Agent
-from perdure.agents.findings import research
-from perdure.agents.model_calls import llm
-from perdure.agents.plans import decompose
+from perdure.agents import Agent, Report, decompose, research, synthesize
 from perdure.durable import Execution, ExecutionFailedError, LocalEngine, durable_execution
 from perdure.durable.gated import drive, value_of
 
@@ -33,11 +30,10 @@ PAGES = {
 }
 
 
-class Summary(BaseModel):
+class Summary(Report):
     """What all findings come to."""
 
-    title: str
-    statements: list[str] = Field(min_length=len(TOWNS), max_length=len(TOWNS))
+    towns: list[str] = Field(min_length=len(TOWNS), max_length=len(TOWNS))
 
 
 def search(query: str) -> list[str]:
@@ -57,11 +53,9 @@ async def pipeline(event: Any, context: Any) -> Any:
     """Divide a goal, research its parts side by side, put the findings together."""
     count = len(TOWNS)
     planned = decompose(context, GOAL, model=MODEL, min_tasks=count, max_tasks=count)
-    found = await value_of(research(context, await value_of(planned), AGENT, on_error="fail"))
-    texts = "\n".join(each.text for each in found.findings)
-    reply = await value_of(llm(context, "summary", texts, model=MODEL, output=Summary))
-    sources = [source.location for each in found.findings for source in each.sources]
-    return {**reply.output.model_dump(), "sources": sources}
+    found = research(context, await value_of(planned), AGENT, on_error="fail")
+    report = synthesize(context, await value_of(found), model=MODEL, schema=Summary)
+    return (await value_of(report)).model_dump(mode="json")
 
 
 @durable_execution(name="research.sync")
@@ -96,4 +90,7 @@ def main(journal: str, *ids: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    # Under its own name: a class of `__main__` would not be found again by another process.
+    import research_pipeline
+
+    research_pipeline.main(*sys.argv[1:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -24,7 +25,7 @@ from typing import Any, Self
 
 import pytest
 
-from perdure.agents.ledgers import Ledger, ledger
+from perdure.agents import Ledger, ledger
 from perdure.agents.lines import KIND, Outcome, lines_of
 from perdure.durable import LocalEngine
 from perdure.durable.operations import Operation, OperationStatus
@@ -42,6 +43,7 @@ KILLS = 4
 THOUGHT = 0.02
 """Seconds at most that the model takes for an answer, so that kills meet calls in flight."""
 PLAN = {"tasks": [{"question": f"Where does {town} get its water?"} for town in TOWNS]}
+STATEMENT = re.compile(rf"({'|'.join(TOWNS)}): .* \[\d+\]\.")
 
 
 class Model:
@@ -65,7 +67,9 @@ class Model:
 
 
 def _summary(text: str) -> dict[str, Any]:
-    return {"title": "Water", "statements": [line for line in text.splitlines() if "[1]" in line]}
+    lines = [line for line in text.splitlines() if STATEMENT.fullmatch(line)]
+    towns = [line.partition(":")[0] for line in lines]
+    return {"title": "Water", "text": "\n\n".join(lines), "towns": towns}
 
 
 def _research(text: str, results: list[Any]) -> Answer:
@@ -337,7 +341,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
         with LocalEngine(journal) as engine:
             assert checked(engine, server, 0, set()).in_doubt == 0
     assert results == results[:1] * len(RUNS)
-    assert len(results[0]["statements"]) == len(TOWNS)
+    assert results[0]["towns"] == list(TOWNS)
+    assert results[0]["cited"] == list(range(1, 2 * len(TOWNS) + 1))
     return results[0]
 
 
