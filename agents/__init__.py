@@ -24,35 +24,47 @@ if TYPE_CHECKING:
         UnreadableAnswer,
     )
     from .fates import fate_of
-    from .findings import Findings, research
+    from .findings import (
+        Failure,
+        Finding,
+        Findings,
+        NothingFound,
+        ResearchError,
+        TaskTimedOut,
+        research,
+    )
     from .langchain_model import durable_model
     from .ledgers import Ledger, Totals, ledger
     from .model_calls import llm
+    from .models import resolve
     from .offline.chat import OfflineChat
-    from .plans import Plan, Task, decompose
+    from .plans import Effort, Plan, PlanRejected, Task, decompose
     from .prices import set_prices
     from .reply import Cost, Reply, Usage
-    from .reports import Report, synthesize
+    from .reports import InputTooLarge, Report, synthesize
+    from .sources import Source, SourceRef
     from .tools import Tool, ToolError, ToolRequest, tool
 
 _HOMES = {
     "agent": "Agent AgentResult StopReason",
     "bedrock": "BedrockChat",
     "budgets": "Budget",
-    "plans": "Plan Task decompose",
-    "langchain_model": "durable_model",
     "errors": (
-        "BudgetExceeded CallInDoubt Fate InvalidRequest ModelCallError OutputInvalid RequestError"
-        " RequestsForbidden UnreadableAnswer"
+        "BudgetExceeded CallInDoubt Fate InvalidRequest ModelCallError"
+        " OutputInvalid RequestError RequestsForbidden UnreadableAnswer"
     ),
     "fates": "fate_of",
+    "findings": "Failure Finding Findings NothingFound ResearchError TaskTimedOut research",
+    "langchain_model": "durable_model",
     "ledgers": "Ledger Totals ledger",
     "model_calls": "llm",
+    "models": "resolve",
     "offline.chat": "OfflineChat",
+    "plans": "Effort Plan PlanRejected Task decompose",
     "prices": "set_prices",
     "reply": "Cost Reply Usage",
-    "findings": "Findings research",
-    "reports": "Report synthesize",
+    "reports": "InputTooLarge Report synthesize",
+    "sources": "Source SourceRef",
     "tools": "Tool ToolError ToolRequest tool",
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -65,20 +77,30 @@ __all__ = [
     "BudgetExceeded",
     "CallInDoubt",
     "Cost",
+    "Effort",
+    "Failure",
     "Fate",
+    "Finding",
     "Findings",
+    "InputTooLarge",
     "InvalidRequest",
     "Ledger",
     "ModelCallError",
+    "NothingFound",
     "OfflineChat",
     "OutputInvalid",
     "Plan",
+    "PlanRejected",
     "Reply",
     "Report",
     "RequestError",
     "RequestsForbidden",
+    "ResearchError",
+    "Source",
+    "SourceRef",
     "StopReason",
     "Task",
+    "TaskTimedOut",
     "Tool",
     "ToolError",
     "ToolRequest",
@@ -91,6 +113,7 @@ __all__ = [
     "ledger",
     "llm",
     "research",
+    "resolve",
     "set_prices",
     "synthesize",
     "tool",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from perdure.durable.errors import UsageError
 
@@ -22,7 +23,8 @@ _ELSEWHERE = {
     "anthropic": ("langchain_anthropic", "ChatAnthropic", "langchain-anthropic"),
     "ollama": ("langchain_ollama", "ChatOllama", "langchain-ollama"),
 }
-_made: dict[Any, Any] = {}
+_by_text: dict[str, Any] = {}
+_by_factory: WeakKeyDictionary[Callable[[], Any], Any] = WeakKeyDictionary()
 _warned: set[str] = set()
 _guard = threading.Lock()
 
@@ -83,9 +85,13 @@ def _chat_of(model: Any) -> Any:
     if not isinstance(model, str) and not callable(model):
         return model
     with _guard:
-        if model not in _made:
-            _made[model] = _by_name(model) if isinstance(model, str) else model()
-        return _made[model]
+        if isinstance(model, str):
+            if model not in _by_text:
+                _by_text[model] = _by_name(model)
+            return _by_text[model]
+        if model not in _by_factory:
+            _by_factory[model] = model()
+        return _by_factory[model]
 
 
 def _by_name(name: str) -> Any:

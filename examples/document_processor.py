@@ -36,8 +36,7 @@ from pydantic import (
     ValidationError,
 )
 
-from perdure.agents import Budget, Fate, RequestError, llm
-from perdure.agents.models import resolve
+from perdure.agents import Budget, Fate, RequestError, llm, resolve
 from perdure.durable import Context, current_step, durable_execution
 from perdure.prompts import Prompt
 

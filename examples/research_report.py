@@ -147,8 +147,10 @@ class Request(BaseModel):
 
     @property
     def budget(self) -> Budget | None:
-        """What the whole run may cost."""
-        return None if self.budget_usd is None else Budget(usd=self.budget_usd, name="report")
+        """What the whole run may cost; a person is asked before a call that would break it."""
+        if self.budget_usd is None:
+            return None
+        return Budget(usd=self.budget_usd, on_exceeded="ask")
 
 
 def read_request(event: Any) -> Request:

@@ -174,12 +174,17 @@ def test_a_report_that_stays_unfit_says_so(
     assert result["verdict"] == "not accepted: Name the grant"
 
 
-def test_a_budget_that_is_too_small_stops_the_run(example: ModuleType, tmp_path: Path) -> None:
+def test_a_budget_that_is_too_small_asks_and_goes_on_when_it_is_raised(
+    example: ModuleType, tmp_path: Path
+) -> None:
     with Runner(tmp_path / "journal.db") as runner:
         run = finished(runner, example, {"out": str(tmp_path), "budget_usd": 0.0001})
-        with pytest.raises(ExecutionFailedError, match=r"the budget 'report' allows \$0.0001"):
-            run.result(timeout=0)
-    assert not list(tmp_path.glob("*.md"))
+        assert [wait.path for wait in run.waiting_for()] == ["budget"]
+        assert not list(tmp_path.glob("*.md"))
+        runner.engine.send(run.id, "budget", {"usd": 5})
+        runner.run_until_idle()
+        assert run.result(timeout=0)["failures"] == []
+    assert list(tmp_path.glob("*.md"))
 
 
 @pytest.mark.parametrize(
