@@ -14,7 +14,7 @@ from typing import Any
 
 from perdure.durable.errors import UsageError
 
-from .errors import Fate, RequestError
+from .errors import Fate, InvalidRequest, RequestError
 
 _NAMES: dict[Fate, str] = {
     Fate.NEVER_SENT: """
@@ -90,6 +90,13 @@ def fate_of(error: BaseException) -> Fate:
     if error.__cause__ is not None and not _WRAPPERS.isdisjoint(names):
         return fate_of(error.__cause__)
     return next((_BY_NAME[name] for name in names if name in _BY_NAME), Fate.UNCERTAIN)
+
+
+def was_stopped_here(error: BaseException) -> bool:
+    """Return whether a request was found wrong on this machine, and so was never sent."""
+    if isinstance(error, InvalidRequest | UsageError):
+        return True
+    return "BotoCoreError" in _names(error) and fate_of(error) is Fate.FINAL
 
 
 def is_context_overflow(error: BaseException) -> bool:

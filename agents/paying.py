@@ -100,11 +100,12 @@ class Paying:
         if isinstance(error, _OverBudget):
             line = with_outcome(line, Outcome.OVER_BUDGET, str(error))
             return self._verdict(operation, line, OVER_BUDGET, str(error), (), None)
-        from .fates import fate_of, retries_told
+        from .fates import fate_of, retries_told, was_stopped_here
 
         fate = fate_of(error)
         line = replace(line, hidden_retries=retries_told(error))
-        line = with_outcome(line, _OUTCOMES[fate], f"{type(error).__name__}: {error}"[:300])
+        outcome = Outcome.NEVER_SENT if was_stopped_here(error) else _OUTCOMES[fate]
+        line = with_outcome(line, outcome, f"{type(error).__name__}: {error}"[:300])
         trace = traceback.format_exception(type(error), error, error.__traceback__, limit=-20)
         delay = None
         if fate is not Fate.FINAL and self._again(operation, line, error):

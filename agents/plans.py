@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model,
 from pydantic.json_schema import SkipJsonSchema
 
 from perdure.durable.errors import PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, value_of
+from perdure.durable.gated import AnyContext, drive, run_of, value_of
 
 from .model_calls import llm
 from .scoped import inputs_for, lines, opened, prompt_of
@@ -133,6 +133,8 @@ def decompose(
         "max_tasks": max_tasks,
         "hints": lines(hints),
     }
+
+    run_of(context).codec.check_class(schema, where=f"decompose {name!r}: schema")
 
     async def body(scope: AnyContext) -> Plan:
         reply = await value_of(

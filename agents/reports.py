@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from perdure.durable.errors import PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, value_of
+from perdure.durable.gated import AnyContext, drive, run_of, value_of
 
 from .citations import cited, marked, unsupported
 from .errors import OutputInvalid
@@ -165,6 +165,7 @@ def synthesize(
         )
     if isinstance(max_input_tokens, bool) or not isinstance(max_input_tokens, int):
         raise UsageError(f"{what}: max_input_tokens is a whole number, not {max_input_tokens!r}")
+    run_of(context).codec.check_class(schema or Report, where=f"{what}: schema")
     asking = {
         "model": model,
         "budget": budget,

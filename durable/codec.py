@@ -114,6 +114,17 @@ class Codec:
             copy = value if plain else self.decode(text, where=where, returns=returns)
         return text, copy
 
+    def check_class(self, cls: type, *, where: object) -> None:
+        """Check that instances of a class would be found again.
+
+        Raises:
+            SerializationError: they would not; says why, and what to do.
+        """
+        try:
+            self._classes.reference(cls, None)
+        except Misfit as error:
+            raise SerializationError(f"{where}: {type_name(cls)} cannot be kept: {error}") from None
+
     def _record(self, value: Any, where: object, returns: Any) -> tuple[str, Any]:
         """Return the text, and the copy where reading it was the only way to know that it holds."""
         text = _plain_text(value)

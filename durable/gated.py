@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from .async_context import AsyncContext
 from .context import Context
+from .errors import UsageError
 from .gates import Gate
 from .journal import Scope
 from .names import check_name, child_scope, operation_id
@@ -120,10 +121,10 @@ def run_of(context: AnyContext) -> Run:
     """Return the run that a context belongs to.
 
     Raises:
-        TypeError: it is no durable context.
+        UsageError: it is no durable context.
     """
     if not isinstance(context, Context | AsyncContext):
-        raise TypeError(
+        raise UsageError(
             f"the first argument is the handler's context, not a {type(context).__name__}"
         )
     return context._run

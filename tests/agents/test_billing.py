@@ -304,7 +304,7 @@ def test_a_call_that_breaks_a_rule_known_here_is_no_request(
     run = ended(runner, make(asking(bedrock(server.url), options=options)))
 
     assert run.result() == {"failed": "perdure.InvalidRequest"}
-    assert outcomes(run) == [FINAL]
+    assert outcomes(run) == [NEVER_SENT]
     assert server.count == 0
     assert ledger(run).totals.attempts == 0
 

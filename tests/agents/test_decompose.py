@@ -235,3 +235,21 @@ def test_ids_are_short_plain_and_never_empty() -> None:
 def test_what_cannot_be_meant_is_refused(goal: Any, options: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         decompose(None, goal, **options)  # type: ignore[arg-type]
+
+
+def test_a_schema_that_would_not_be_found_again_is_refused_before_any_call(
+    runner: Runner, make: Any
+) -> None:
+    class Local(Plan):
+        """A plan that only this function knows."""
+
+    model = ScriptedModel(["never asked"])
+
+    async def body(event: Any, context: Any) -> Any:
+        return await value_of(decompose(context, "Compare.", schema=Local, model=model))
+
+    run = runner.start(make(body))
+    runner.run_until_idle()
+    with pytest.raises(ExecutionFailedError, match=r"schema: .*Local cannot be kept"):
+        run.result()
+    assert model.calls == 0
