@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,6 @@ from perdure.durable.testing import Runner, check_crashes, check_replay
 from perdure.prompts import Prompt
 
 from .both import durable
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 @pytest.fixture

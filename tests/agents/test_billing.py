@@ -11,7 +11,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from perdure.durable import UsageError
 from perdure.durable.gated import drive, value_of
 from perdure.durable.testing import Runner, check_replay
 
-from .both import durable
 from .converse import (
     ERRORS,
     MODEL,
@@ -80,22 +78,6 @@ FOR_GOOD = {
 }
 Serve = Callable[..., ConverseServer]
 Make = Callable[..., Any]
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(kind: str) -> Make:
-    return lambda body: durable(kind, body)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 @pytest.fixture

@@ -24,17 +24,6 @@ USAGE = (10, 10)
 EACH = Decimal("0.02")
 
 
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
-
-
 @pytest.fixture
 def own_prices() -> Iterator[Callable[..., None]]:
     yield set_prices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,8 @@ from perdure.durable.gated import value_of
 from perdure.durable.testing import Runner, check_replay
 from perdure.prompts import Prompt
 
-from .both import durable
-
 GOAL = "Which heating for the school?"
 ASK = "---\ninput: {schema: {goal: string}}\n---\nPlan this: {{ goal }}\n"
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(kind: str) -> Callable[..., Any]:
-    return lambda body: durable(kind, body)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 class Costed(Task):

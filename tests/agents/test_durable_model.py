@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -18,12 +16,6 @@ from perdure.agents import durable_model, ledger
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import AsyncContext, Context, durable_execution
 from perdure.durable.testing import Runner, check_crashes, check_replay
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 class Answer(BaseModel):

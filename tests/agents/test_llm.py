@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -29,22 +28,6 @@ from perdure.durable.testing import Runner, check_crashes, check_replay
 from perdure.prompts import Prompt
 
 from .both import durable
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(kind: str) -> Callable[..., Any]:
-    return lambda body: durable(kind, body)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 class Refused(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,6 @@ from perdure.prompts import Prompt
 from .both import durable
 
 QUESTIONS = ["What is A?", "What is B?", "What is C?", "What is D?", "What is E?"]
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(kind: str) -> Callable[..., Any]:
-    return lambda body: durable(kind, body)
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with Runner(tmp_path / "journal.db") as runner:
-        yield runner
 
 
 class Field:
@@ -390,7 +374,7 @@ def test_two_researches_side_by_side_replay(runner: Runner) -> None:
 
 
 def test_a_worker_that_is_none_is_refused() -> None:
-    with pytest.raises(TypeError, match="the handler's context, not a NoneType"):
+    with pytest.raises(UsageError, match="the handler's context, not a NoneType"):
         research(None, ["A?"], lambda scope, task: "x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the worker is an Agent or a function, not str"):
         research(None, ["A?"], "me")  # type: ignore[arg-type]
