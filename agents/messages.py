@@ -1,6 +1,6 @@
 """Prompts in whatever form they come, as plain messages: `{"type": "human", "data": {...}}`.
 
-The plain form is LangChain's own, less what says nothing about the prompt (ids, usage, response
+The plain form is LangChain's own, less what no model is told (ids, artifacts, usage, response
 metadata), so that equal conversations are equal texts. Nothing here imports LangChain before a
 message of its classes is asked for.
 """
@@ -28,7 +28,7 @@ _TYPES = {
     "ai": "ai",
     "tool": "tool",
 }
-_SAYS_NOTHING = ("id", "response_metadata", "usage_metadata", "type", "example")
+_SAYS_NOTHING = ("id", "artifact", "response_metadata", "usage_metadata", "type", "example")
 _CODEC = Codec(None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from pydantic import BaseModel, field_validator
 
 from perdure.agents.errors import (
@@ -525,3 +525,19 @@ def test_a_changed_prompt_is_told_and_the_recorded_answer_used(
         check_replay(run)
     assert run.result() == "Seven."
     assert "is replayed from the answer to version" in caplog.text
+
+
+def test_what_no_model_is_told_is_no_part_of_the_prompt(
+    make: Callable[..., Any], runner: Runner
+) -> None:
+    asked = AIMessage("", tool_calls=[{"name": "read", "args": {}, "id": "t1"}])
+    told = ToolMessage("the text", tool_call_id="t1", artifact=object(), id="left-out")
+    model = ScriptedModel(["fine"])
+
+    async def body(event: Any, context: Any) -> Any:
+        return (await value_of(llm(context, "ask", [("user", "?"), asked, told], model=model))).text
+
+    run = runner.start(make(body))
+    runner.run_until_idle()
+    assert run.result() == "fine"
+    assert model.requests[0].messages[-1]["content"] == "the text"
