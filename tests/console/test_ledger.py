@@ -77,7 +77,7 @@ def test_a_model_without_a_price_is_unpriced_and_never_free(told: Any) -> None:
 
 def test_what_may_have_been_billed_is_told_apart_with_its_most(told: Any) -> None:
     shown = told("ledger", "breaks").stdout
-    assert re.search(r"uncertain, final .*uncertain: at most \$0\.06\d\d; .*too long", shown)
+    assert re.search(r"uncertain, never sent .*uncertain: at most \$0\.06\d\d; .*too long", shown)
     assert re.search(r"^0 calls; uncertain 1, at most \$0\.06\d\d; not billed 1$", shown, re.M)
 
 
@@ -141,7 +141,7 @@ def test_one_call_is_shown_with_its_tools_and_errors(told: Any) -> None:
     assert re.search(r"tool Count \(error\)\n  .*does not fit Count", shown)
     assert shown.endswith('answer\n  calls Count {"number": 3}\n')
     failed = told("show", "breaks", "--call", "try").stdout
-    assert re.search(r"attempts +uncertain, final\n", failed)
+    assert re.search(r"attempts +uncertain, never sent\n", failed)
     assert failed.splitlines()[-1].endswith("InvalidRequest: too long")
 
 
