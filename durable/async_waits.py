@@ -223,3 +223,5 @@ class AsyncWaits(Run):
     def _finish(self, why: str) -> None:
         if not self._end.done():
             self._end.set_result(why)
+            # A timer that rings from now on is the next invocation's: nobody here hears its end.
+            self.over = self.over or why == "suspended"

@@ -23,7 +23,10 @@ from perdure.durable import (
     UsageError,
     durable_execution,
 )
+from perdure.durable.async_waits import AsyncWaits
 from perdure.durable.testing import Runner, check_replay
+
+from .both import durable
 
 Make = Callable[..., Any]
 
@@ -506,3 +509,25 @@ def test_a_state_that_cannot_be_kept_is_refused_by_name(runner: Runner, make: Ma
     text = run.result(timeout=5)
     assert "'ready'" in text
     assert "lock" in text
+
+
+def test_a_timer_that_rings_while_its_run_suspends_is_not_lost(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = AsyncWaits._finish
+
+    def ring_now(run: AsyncWaits, why: str) -> None:
+        finish(run, why)
+        if why == "suspended":
+            runner.clock.advance(20)
+            run.refresh()
+
+    monkeypatch.setattr(AsyncWaits, "_finish", ring_now)
+
+    async def handler(event: Any, context: Any) -> str:
+        await context.sleep(10)
+        return "woken"
+
+    run = runner.start(durable("async", handler))
+    runner.run_until_idle(timeout=10)
+    assert run.result(timeout=5) == "woken"
