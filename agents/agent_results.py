@@ -149,10 +149,10 @@ def result_of(kept: Mapping[str, Any], output: Any) -> AgentResult:
 
 
 def _read(last: Reply[Any], output: Any) -> Any:
-    from .structured import Invalid, shape_of
+    from .structured import Invalid, Shape
 
     try:
-        return shape_of(output).read(last)
+        return Shape(output).read(last)
     except Invalid as error:
         raise SerializationError(
             f"the agent's recorded answer no longer fits {output!r}: {error}"

@@ -23,7 +23,7 @@ from .paying import IN_DOUBT, OVER_BUDGET, RETRY, IfInterrupted, Paying, Terms
 from .reply import Reply
 from .sending import Sending
 from .streams import OnText
-from .structured import Invalid, Shape, mend, shape_of
+from .structured import Invalid, Shape, mend
 
 T = TypeVar("T")
 _log = logging.getLogger("perdure")
@@ -267,7 +267,7 @@ class Call:
     @cached_property
     def shape(self) -> Shape | None:
         """What the answer is to be."""
-        return None if self.output is None else shape_of(self.output)
+        return None if self.output is None else Shape(self.output)
 
     def tools(self) -> list[dict[str, Any]]:
         """Return the definitions of the tools, the one for the output last."""

@@ -84,15 +84,20 @@ class Sending:
     def _record(
         self, operation: Operation, model: Model, answer: Any, seconds: float
     ) -> dict[str, Any]:
-        record = record_of(
-            answer,
-            model=model.label,
-            provider=model.provider,
-            price_as=model.price_as,
-            own_price=model.own_price,
-            seconds=seconds,
-            codec=self.codec,
-        )
+        try:
+            record = record_of(
+                answer,
+                model=model.label,
+                provider=model.provider,
+                price_as=model.price_as,
+                own_price=model.own_price,
+                seconds=seconds,
+                codec=self.codec,
+            )
+        except Exception as error:
+            # It answered, so it is billed, whatever is wrong with what it said.
+            told = f"the answer is not that of a chat model: {type(error).__name__}: {error}"
+            raise UnreadableAnswer(told) from error
         lines = [each.kept() for each in carried_lines(operation)]
         return {**record, **self.extra, **({"attempts": lines} if lines else {})}
 

@@ -24,7 +24,11 @@ class Invalid(Exception):
 
 
 class Shape:
-    """What an answer is to be: a pydantic model, or whatever else pydantic can check."""
+    """What an answer is to be: a pydantic model, or whatever else pydantic can check.
+
+    Raises:
+        UsageError: pydantic cannot make a schema of it.
+    """
 
     def __init__(self, output: Any) -> None:
         self._adapter = _adapter(output)
@@ -79,17 +83,6 @@ class Shape:
     def _is_wrapped(self) -> bool:
         self.tool()
         return self.wrapped
-
-
-def shape_of(output: Any) -> Shape:
-    """Return the shape of an `output=`.
-
-    Raises:
-        UsageError: pydantic cannot make a schema of it.
-    """
-    if output is None:
-        raise UsageError("output is a class, not None")
-    return Shape(output)
 
 
 def mend(reply: Reply[Any], problems: str, shape: Shape) -> list[Any]:

@@ -541,3 +541,25 @@ def test_what_no_model_is_told_is_no_part_of_the_prompt(
     runner.run_until_idle()
     assert run.result() == "fine"
     assert model.requests[0].messages[-1]["content"] == "the text"
+
+
+def test_an_answer_that_is_none_counts_as_one_that_may_be_billed(
+    make: Callable[..., Any], runner: Runner
+) -> None:
+    class Odd:
+        max_retries = 0
+        asked = 0
+
+        def invoke(self, messages: Any, **options: Any) -> Any:
+            self.asked += 1
+            return {"text": "no message"}
+
+        async def ainvoke(self, messages: Any, **options: Any) -> Any:
+            return self.invoke(messages)
+
+    odd: Any = Odd()
+    run = runner.start(make(asking(odd)))
+    runner.run_until_idle()
+    with pytest.raises(ExecutionFailedError, match="answered with dict"):
+        run.result()
+    assert (ledger(run).totals.uncertain, odd.asked) == (2, 2)
