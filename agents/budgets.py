@@ -80,6 +80,9 @@ class Spend:
     def __add__(self, other: Spend) -> Spend:
         return Spend(self.usd + other.usd, self.tokens + other.tokens, self.calls + other.calls)
 
+    def __sub__(self, other: Spend) -> Spend:
+        return Spend(self.usd - other.usd, self.tokens - other.tokens, self.calls - other.calls)
+
 
 def spend_of(line: Line) -> Spend:
     """Return what a line of the ledger counts against its budgets: the upper bound if unsure."""
@@ -97,6 +100,7 @@ class Purse:
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.guard = threading.RLock()
         self._lines: dict[str, list[Line]] = {}
+        self._sums: dict[str, Spend] = {}
         self._reserved: dict[str, Line] = {}
         for operation in list(operations):
             if operation.subtype == KIND:
@@ -119,21 +123,24 @@ class Purse:
 
     def settle(self, operation: Operation) -> None:
         """Count what is recorded of a call, in place of what was reserved for it."""
-        with self.guard:
-            self._reserved.pop(operation.id, None)
-            self._lines[operation.id] = lines_of(operation)
+        self.replace(operation, lines_of(operation))
 
     def replace(self, operation: Operation, lines: list[Line]) -> None:
-        """Count what is about to be recorded of a failed attempt, in place of what was reserved."""
+        """Count these lines of a call, in place of what was counted or reserved for it."""
         with self.guard:
             self._reserved.pop(operation.id, None)
+            for line in self._lines.get(operation.id, ()):
+                for name in line.budgets:
+                    self._sums[name] -= spend_of(line)
+            for line in lines:
+                for name in line.budgets:
+                    self._sums[name] = self._sums.get(name, Spend()) + spend_of(line)
             self._lines[operation.id] = lines
 
     def spent(self, budget: str) -> Spend:
         """Return what counts against a budget: answers, uncertain calls, and calls in flight."""
-        total = Spend()
-        recorded = (line for lines in self._lines.values() for line in lines)
-        for line in (*recorded, *self._reserved.values()):
+        total = self._sums.get(budget, Spend())
+        for line in self._reserved.values():
             if budget in line.budgets:
                 total += spend_of(line)
         return total

@@ -113,14 +113,14 @@ def content_text(content: Any) -> str:
     )
 
 
-def estimated_tokens(messages: Sequence[Plain], tools: Sequence[Mapping[str, Any]]) -> int:
+def estimated_tokens(messages: Sequence[str], tools: Sequence[Mapping[str, Any]]) -> int:
     """Return an upper estimate of the input's tokens: one for every three bytes, eight a message.
 
     Real tokenizers take about four characters of English a token, fewer of other scripts, whose
     characters have more bytes. Images and documents count by their base64 text, which is more than
-    they cost.
+    they cost. The messages are given as their texts.
     """
-    size = sum(len(text.encode()) for text in text_of(messages))
+    size = sum(len(text.encode()) for text in messages)
     size += sum(len(json.dumps(tool, default=str)) for tool in tools)
     return size // 3 + 8 * len(messages) + 16
 

@@ -79,9 +79,9 @@ class Paying:
 
     def open(self, operation: Operation) -> Pass | Hold | Refuse:
         """Reserve the worst case, or ask or refuse where that would break a budget."""
-        model, messages = self._model(), self._messages()
-        links = chain(text_of(messages))
-        worst = self._worst(model, estimated_tokens(messages, self._tools()))
+        model, texts = self._model(), text_of(self._messages())
+        links = chain(texts)
+        worst = self._worst(model, estimated_tokens(texts, self._tools()))
         note = json.dumps(self._note(worst, model, links))
         purse = Purse.of(self._run)
         with purse.guard:

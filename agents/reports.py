@@ -21,7 +21,7 @@ from perdure.durable.gated import AnyContext, drive, run_of, value_of
 from .citations import cited, marked, unsupported
 from .errors import OutputInvalid
 from .findings import Failure, Finding, Findings
-from .messages import estimated_tokens, plain_messages
+from .messages import estimated_tokens, plain_messages, text_of
 from .model_calls import llm
 from .report_material import (
     BYTES_A_TOKEN,
@@ -356,7 +356,7 @@ def _continued(opening: Rendered, answer: str, said: str) -> Rendered:
 
 
 def _tokens_of(rendered: Rendered) -> int:
-    return estimated_tokens(plain_messages(rendered, None, ""), ())
+    return estimated_tokens(text_of(plain_messages(rendered, None, "")), ())
 
 
 def _cited(answer: Mapping[str, Any]) -> list[int]:
