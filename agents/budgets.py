@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -82,6 +82,16 @@ class Spend:
 
     def __sub__(self, other: Spend) -> Spend:
         return Spend(self.usd - other.usd, self.tokens - other.tokens, self.calls - other.calls)
+
+
+def budgets_of(budget: Budget | Sequence[Budget] | None) -> tuple[Budget, ...]:
+    """Return the budgets that `budget=` means."""
+    given = [] if budget is None else budget
+    found = tuple(given) if isinstance(given, Sequence) else (given,)
+    for each in found:
+        if not isinstance(each, Budget):
+            raise UsageError(f"budget is a Budget or several, not {type(each).__name__}")
+    return found
 
 
 def spend_of(line: Line) -> Spend:

@@ -17,10 +17,9 @@ from pydantic import BaseModel, ConfigDict
 from perdure.durable.completion import BatchResult, Completion, Outcome, Reason
 from perdure.durable.duration import DurationLike, optional_seconds
 from perdure.durable.errors import BatchError, ChildError, PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, run_of, value_of
-from perdure.durable.operations import Operation, OperationStatus
+from perdure.durable.gated import AnyContext, drive, recorded_within, run_of, value_of
 
-from .budgets import Budget
+from .budgets import Budget, budgets_of
 from .plans import Plan, Task, task_id
 from .scoped import inputs_for, opened, prompt_of
 from .sources import Source, attributed, sources_in
@@ -129,7 +128,7 @@ def research(
         raise UsageError(f"{what}: min_success is {min_success}, and there are {len(listed)} tasks")
     limit = optional_seconds(timeout_per_task, f"{what}: timeout_per_task")
     template = prompt_of(prompt, "research")
-    work = _Work(worker, template, goal, _shared(budget), budget_per_task, name)
+    work = _Work(worker, template, goal, budgets_of(budget), budget_per_task, name)
     work.check(what)
     completion = None if on_error == "fail" else _Heard(min_successful=min_success or None)
 
@@ -202,7 +201,7 @@ class _Work:
         """Return what the worker found."""
         budgets = self._budgets(task)
         if self._is_agent:
-            agent = replace(self.worker, budget=(*_shared(self.worker.budget), *budgets))
+            agent = replace(self.worker, budget=(*budgets_of(self.worker.budget), *budgets))
             value = await value_of(agent.run(scope, self._words(task), name="agent"))
         else:
             given = {"budget": budgets} if _takes_budget(self.worker) else {}
@@ -275,12 +274,6 @@ def _listed(tasks: Any, what: str) -> tuple[list[Task], str]:
     return listed, goal
 
 
-def _shared(budget: Budget | Sequence[Budget] | None) -> tuple[Budget, ...]:
-    if budget is None:
-        return ()
-    return (budget,) if isinstance(budget, Budget) else tuple(budget)
-
-
 def _takes_budget(worker: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(worker).parameters
@@ -322,22 +315,7 @@ def _text_of(value: Any) -> str:
 
 def _tool_results(scope: AnyContext) -> list[Any]:
     """Return what the tools called within a scope returned, as its journal has it."""
-    run, inside = run_of(scope), scope._scope.operation
-    operations = run.journal.operations
-
-    def is_within(operation: Operation) -> bool:
-        parent = operation.parent
-        while parent is not None and parent != inside:
-            above = operations.get(parent)
-            parent = above.parent if above is not None else None
-        return parent is not None
-
-    records = [
-        run.value_of(each)
-        for each in list(operations.values())
-        if each.subtype == TOOL_CALL and each.status is OperationStatus.SUCCEEDED
-        if is_within(each)
-    ]
+    records = [run_of(scope).value_of(each) for each in recorded_within(scope, TOOL_CALL)]
     return [each["content"] for each in records if each.get("status") == "success"]
 
 

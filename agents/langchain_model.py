@@ -38,10 +38,10 @@ from perdure.durable.gated import (
 )
 from perdure.durable.names import check_name
 
-from .budgets import Budget
+from .budgets import Budget, budgets_of
 from .lines import KIND
 from .messages import plain_message, text_of
-from .model_calls import budgets_of, interrupted_of, paid, policy_for
+from .model_calls import interrupted_of, paid, policy_for
 from .models import Model, resolve
 from .paying import IfInterrupted, Paying, Terms
 from .reply import Reply

@@ -14,7 +14,7 @@ from perdure.durable.errors import StepError, UsageError
 from perdure.durable.gated import AnyContext, Claim, annex, drive, is_async, run_of, value_of
 from perdure.durable.retry import RetryPolicy, policy_of
 
-from .budgets import Budget
+from .budgets import Budget, budgets_of
 from .errors import BudgetExceeded, CallInDoubt, ModelCallError, OutputInvalid
 from .lines import KIND
 from .messages import Plain, plain_message, plain_messages
@@ -174,7 +174,7 @@ class Call:
         reply, model = await self._first(context, claim, beside)
         if self.shape is None:
             return reply
-        replies, messages = [reply], _Once(lambda: list(self.messages()))
+        replies, turns = [reply], list[Any]()
         while True:
             try:
                 return replace(replies[-1], output=self.shape.read(replies[-1]))
@@ -188,29 +188,23 @@ class Call:
                     replies,
                     problems,
                 )
-            turn = mend(replies[-1], problems, self.shape)
-            messages().extend(plain_message(each) for each in turn)
+            turns += mend(replies[-1], problems, self.shape)
+            messages = _Once(partial(self._continued, tuple(turns)))
             again = Claim(beside(), KIND, "repair")
             replies.append(await self._ask(beside(), again, model, messages))
 
     async def _first(
         self, context: AnyContext, claim: Claim, beside: Callable[[], AnyContext]
     ) -> tuple[Reply[Any], Any]:
-        try:
-            return await self._ask(context, claim, self.model, self.messages), self.model
-        except (BudgetExceeded, CallInDoubt):
-            raise
-        except ModelCallError as error:
-            failed = error
-        for model in self.fallbacks:
+        model, left = self.model, list(self.fallbacks)
+        while True:
             try:
-                again = Claim(beside(), KIND, "fallback")
-                return await self._ask(beside(), again, model, self.messages), model
-            except (BudgetExceeded, CallInDoubt):
-                raise
+                return await self._ask(context, claim, model, self.messages), model
             except ModelCallError as error:
-                failed = error
-        raise failed
+                if not left or isinstance(error, BudgetExceeded | CallInDoubt):
+                    raise
+            context, model = beside(), left.pop(0)
+            claim = Claim(context, KIND, "fallback")
 
     async def _ask(
         self, context: AnyContext, claim: Claim, model: Any, messages: Callable[[], list[Plain]]
@@ -245,6 +239,9 @@ class Call:
     def messages(self) -> list[Plain]:
         """Return the messages of the prompt, rendered when they are needed first."""
         return self._messages
+
+    def _continued(self, turns: Sequence[Any]) -> list[Plain]:
+        return [*self.messages(), *map(plain_message, turns)]
 
     @cached_property
     def _messages(self) -> list[Plain]:
@@ -338,16 +335,6 @@ class _Once:
         if not self._made:
             self._made.append(self._make())
         return self._made[0]
-
-
-def budgets_of(budget: Budget | Sequence[Budget] | None) -> tuple[Budget, ...]:
-    """Return the budgets that `budget=` means."""
-    given = [] if budget is None else budget
-    found = tuple(given) if isinstance(given, Sequence) else (given,)
-    for each in found:
-        if not isinstance(each, Budget):
-            raise UsageError(f"budget is a Budget or several, not {type(each).__name__}")
-    return found
 
 
 def policy_for(retry: Retry) -> RetryPolicy:

@@ -62,16 +62,19 @@ class Claim:
         return result
 
 
-def annex(context: AnyContext, operation: Operation, *, exempt: bool = False) -> Any:
+def annex(context: AnyContext, operation: Operation) -> Any:
     """Return a context whose scope stands beside an operation and has none of its own.
 
     What is claimed in it is known by that operation, so it is never mistaken for a later claim of
-    the same name; `exempt` claims may come in any order.
+    the same name.
     """
+    return _beside(context, operation.id, operation.name)
+
+
+def _beside(context: AnyContext, id: str, name: str | None, *, exempt: bool = False) -> Any:
     outer = context._scope
-    digest = child_scope(operation.id)
-    path = scope_path(outer, operation.name)
-    scope = Scope(outer.journal, digest, outer.operation, path, outer)
+    path = scope_path(outer, name)
+    scope = Scope(outer.journal, child_scope(id), outer.operation, path, outer)
     scope.exempt = exempt
     if isinstance(context, AsyncContext):
         return AsyncContext(context._run, scope)
@@ -87,14 +90,8 @@ def apart(context: AnyContext, name: str) -> Any:
     outer = context._scope
     owner = asyncio.current_task() if isinstance(context, AsyncContext) else context._unit
     count = outer.number(f"\0apart\0{name}", name, owner)
-    operation = Operation(
-        operation_id(outer.digest, f"\0apart\0{name}", count),
-        OperationType.CONTEXT,
-        OperationStatus.UNRECORDED,
-        outer.operation,
-        name,
-    )
-    return annex(context, operation, exempt=True)
+    id = operation_id(outer.digest, f"\0apart\0{name}", count)
+    return _beside(context, id, name, exempt=True)
 
 
 def on_this_thread(context: Context) -> Context:
@@ -115,6 +112,25 @@ def wait_here(context: Context, operations: Sequence[Operation]) -> None:
 def has_more(context: AnyContext) -> bool:
     """Return whether operations recorded in a context's scope were not asked for yet."""
     return context._scope.replaying()
+
+
+def recorded_within(context: AnyContext, kind: str) -> list[Operation]:
+    """Return the steps of a kind that succeeded in a context's scope, or in a scope inside it."""
+    scope = context._scope
+    operations = scope.journal.operations
+
+    def is_inside(operation: Operation) -> bool:
+        parent = operation.parent
+        while parent is not None and parent != scope.operation:
+            above = operations.get(parent)
+            parent = above.parent if above is not None else None
+        return parent is not None
+
+    return [
+        each
+        for each in list(operations.values())
+        if each.subtype == kind and each.status is OperationStatus.SUCCEEDED and is_inside(each)
+    ]
 
 
 def run_of(context: AnyContext) -> Run:

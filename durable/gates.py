@@ -17,11 +17,12 @@ from .operations import ErrorObject, Operation
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One text of a chain, known by its own content and all texts before it."""
+    """One text of a chain: `hash` is of all texts up to it, `digest` of its own alone."""
 
     hash: bytes
     before: bytes | None
     text: str
+    digest: bytes
 
 
 def chain(texts: Iterable[str]) -> tuple[Link, ...]:
@@ -29,9 +30,10 @@ def chain(texts: Iterable[str]) -> tuple[Link, ...]:
     links: list[Link] = []
     before: bytes | None = None
     for text in texts:
-        digest = sha256((before or b"") + sha256(text.encode()).digest()).digest()
-        links.append(Link(digest, before, text))
-        before = digest
+        digest = sha256(text.encode()).digest()
+        link = Link(sha256((before or b"") + digest).digest(), before, text, digest)
+        links.append(link)
+        before = link.hash
     return tuple(links)
 
 

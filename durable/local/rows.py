@@ -98,13 +98,12 @@ def store_payload(
 def _store_chain(connection: sqlite3.Connection, links: Sequence[Link]) -> bytes:
     """Store what is new of a chain, which is its end; return the hash of the last link."""
     for link in reversed(links):
-        text = sha256(link.text.encode()).digest()
-        connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (text, link.text))
         new = connection.execute(
-            "INSERT OR IGNORE INTO chains VALUES (?, ?, ?)", (link.hash, link.before, text)
+            "INSERT OR IGNORE INTO chains VALUES (?, ?, ?)", (link.hash, link.before, link.digest)
         )
         if not new.rowcount:
             break
+        connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (link.digest, link.text))
     return links[-1].hash
 
 

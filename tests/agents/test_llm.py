@@ -563,3 +563,20 @@ def test_an_answer_that_is_none_counts_as_one_that_may_be_billed(
     with pytest.raises(ExecutionFailedError, match="answered with dict"):
         run.result()
     assert (ledger(run).totals.uncertain, odd.asked) == (2, 2)
+
+
+def test_a_mended_answer_is_replayed_without_its_prompt(
+    make: Callable[..., Any], runner: Runner
+) -> None:
+    prompts = [Prompt.from_string("How many?"), Prompt.from_string("---\nno such key: 1\n---\n?")]
+    model = ScriptedModel(["none", Verdict(ok=True, points=3)])
+
+    async def body(event: Any, context: Any) -> Any:
+        reply = await value_of(llm(context, "ask", prompts[0], model=model, output=Verdict))
+        return reply.output.points
+
+    run = runner.start(make(body))
+    runner.run_until_idle()
+    prompts.pop(0)
+    check_replay(run)
+    assert (run.result(), model.calls) == (3, 2)
