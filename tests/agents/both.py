@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.durable import durable_execution
 from perdure.durable.gated import drive
+from perdure.durable.testing import Runner, check_replay
 
 
 def durable(kind: str, body: Callable[[Any, Any], Any], name: str = "handler") -> Any:
@@ -25,3 +26,18 @@ def durable(kind: str, body: Callable[[Any, Any], Any], name: str = "handler") -
         return drive(context, body(event, context))
 
     return durable_execution(name=name)(plain)
+
+
+def finished(runner: Runner, handler: Any) -> Any:
+    """Run a handler until nothing is due; return the handle."""
+    run = runner.start(handler)
+    runner.run_until_idle()
+    return run
+
+
+def outcome(runner: Runner, handler: Any) -> Any:
+    """Run a handler to its end and replay it; return its result."""
+    run = finished(runner, handler)
+    result = run.result(timeout=0)
+    check_replay(run)
+    return result

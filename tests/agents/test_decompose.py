@@ -15,6 +15,8 @@ from perdure.durable.gated import value_of
 from perdure.durable.testing import Runner, check_replay
 from perdure.prompts import Prompt
 
+from .both import finished, outcome
+
 GOAL = "Which heating for the school?"
 ASK = "---\ninput: {schema: {goal: string}}\n---\nPlan this: {{ goal }}\n"
 
@@ -41,19 +43,6 @@ def planning(**options: Any) -> Callable[..., Any]:
         return await value_of(decompose(context, GOAL, **options))
 
     return body
-
-
-def finished(runner: Runner, handler: Any) -> Any:
-    run = runner.start(handler)
-    runner.run_until_idle()
-    return run
-
-
-def outcome(runner: Runner, handler: Any) -> Any:
-    run = finished(runner, handler)
-    result = run.result(timeout=0)
-    check_replay(run)
-    return result
 
 
 def test_a_goal_becomes_tasks_with_ids_of_their_own(runner: Runner, make: Any) -> None:

@@ -15,10 +15,10 @@ from perdure.agents.sources import Source
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import ExecutionFailedError, UsageError
 from perdure.durable.gated import value_of
-from perdure.durable.testing import Runner, check_crashes, check_replay
+from perdure.durable.testing import Runner, check_crashes
 from perdure.prompts import Prompt, check_folder
 
-from .both import durable
+from .both import durable, finished, outcome
 
 AUDIT = Source(location="audit.md", title="Energy audit", text="The load is 180 kW at -12 C.")
 OFFER = Source(location="https://x.example/offer/", title="Offer", text="A pump costs EUR 84,000.")
@@ -53,19 +53,6 @@ def writing(findings: Any = FOUND, **options: Any) -> Callable[..., Any]:
         return await value_of(synthesize(context, findings, **options))
 
     return body
-
-
-def finished(runner: Runner, handler: Any) -> Any:
-    run = runner.start(handler)
-    runner.run_until_idle()
-    return run
-
-
-def outcome(runner: Runner, handler: Any) -> Any:
-    run = finished(runner, handler)
-    result = run.result(timeout=0)
-    check_replay(run)
-    return result
 
 
 def asked(model: ScriptedModel, at: int = 0) -> str:
