@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict
 from perdure.durable.completion import BatchResult, Completion, Outcome, Reason
 from perdure.durable.duration import DurationLike, optional_seconds
 from perdure.durable.errors import BatchError, ChildError, PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, recorded_within, run_of, value_of
+from perdure.durable.gated import AnyContext, drive, opened, recorded_within, run_of, value_of
 
 from .budgets import Budget, budgets_of
 from .plans import Plan, Task, task_id
-from .scoped import inputs_for, opened, prompt_of
+from .scoped import inputs_for, prompt_of
 from .sources import Source, attributed, sources_in
 from .tool_calls import KIND as TOOL_CALL
 

@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model,
 from pydantic.json_schema import SkipJsonSchema
 
 from perdure.durable.errors import PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, run_of, value_of
+from perdure.durable.gated import AnyContext, drive, opened, run_of, value_of
 
 from .model_calls import llm
-from .scoped import inputs_for, lines, opened, prompt_of
+from .scoped import inputs_for, lines, prompt_of
 
 if TYPE_CHECKING:
     from perdure.durable.calls import Retry

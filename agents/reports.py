@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from perdure.durable.errors import PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, run_of, value_of
+from perdure.durable.gated import AnyContext, drive, opened, run_of, value_of
 
 from .citations import cited, marked, unsupported
 from .errors import OutputInvalid
@@ -33,7 +33,7 @@ from .report_material import (
     size_of,
     truncated,
 )
-from .scoped import inputs_for, lines, opened, prompt_of
+from .scoped import inputs_for, lines, prompt_of
 from .sources import SourceRef
 
 if TYPE_CHECKING:

@@ -1,58 +1,19 @@
-"""The scope that a primitive opens, and its own errors, which leave that scope as what they are."""
+"""What the primitives share: their prompts, built in or given, and the inputs these are given."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.durable.errors import ChildError, PerdureError, UsageError
-from perdure.durable.gated import AnyContext, drive, is_async, run_of
+from perdure.durable.errors import UsageError
 
 if TYPE_CHECKING:
     from perdure.prompts import Prompt
 
 BUILT_IN = Path(__file__).parent / "prompts"
-
-
-def opened(
-    context: AnyContext,
-    name: str,
-    body: Callable[[Any], Coroutine[Any, Any, Any]],
-    *own: type[PerdureError],
-) -> Any:
-    """Run a body in a child scope of this name, claimed now.
-
-    Args:
-        own: errors of one text that the caller is to meet as themselves, not as a `ChildError`; a
-            resume follows them to what failed.
-
-    Returns:
-        the body's result; in an async handler an awaitable of it.
-    """
-    run_of(context)
-    errors = {f"perdure.{kind.__name__}": kind for kind in own}
-
-    def raise_own(error: ChildError) -> None:
-        kind = errors.get(error.error_type or "")
-        if kind is not None:
-            raise kind(error.error.message) from error
-
-    async def awaited(call: Awaitable[Any]) -> Any:
-        try:
-            return await call
-        except ChildError as error:
-            raise_own(error)
-            raise
-
-    try:
-        call = context.child(name, lambda scope: drive(scope, body(scope)))
-    except ChildError as error:
-        raise_own(error)
-        raise
-    return awaited(call) if is_async(context) else call
 
 
 def prompt_of(prompt: Any, built_in: str) -> Prompt:

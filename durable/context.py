@@ -158,10 +158,10 @@ class Context:
             OperationType.CALLBACK, SubType.CALLBACK, check_name(name, "callback")
         )
         where = f"callback {name!r}"
-        self._open_callback(
+        fresh = self._open_callback(
             operation, optional_seconds(timeout, where), optional_seconds(heartbeat, where)
         )
-        if self._run.journal.outbox:
+        if fresh:
             self._run.commit()
         return Callback(self._run, self._unit, operation)
 
@@ -367,10 +367,12 @@ class Context:
 
     def _open_callback(
         self, operation: Operation, timeout: float | None, heartbeat: float | None
-    ) -> None:
-        if operation.status in (_S.UNRECORDED, _S.READY):
+    ) -> bool:
+        fresh = operation.status in (_S.UNRECORDED, _S.READY)
+        if fresh:
             self._run.admit(self._scope, operation)
             self._run.start_callback(operation, timeout, heartbeat)
+        return fresh
 
     def _await(self, operation: Operation) -> None:
         if not operation.closed:

@@ -1,7 +1,9 @@
 """The way in for floors above: claims of gated steps, scopes beside operations, bodies for both.
 
-`Claim` and `annex` serve the sync and the async context alike; what a claim returns is a value in
-the one and an awaitable in the other, and `drive` runs one `async def` over either.
+`Claim`, `opened` and `annex` serve the sync and the async context alike; what a claim returns is a
+value in the one and an awaitable in the other, and `drive` runs one `async def` over either. The
+rest tells where a context stands (`scope_of`, `home_of`, `clock_of`, `end_of`) and closes, from
+inside a step, a callback that nobody is to answer any more (`withdraw`).
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .async_context import AsyncContext
+from .clock import Clock
 from .context import Context
-from .errors import UsageError
+from .errors import ChildError, PerdureError, UsageError
 from .gates import Gate
 from .journal import Scope
 from .names import check_name, child_scope, operation_id
-from .operations import Operation, OperationStatus, OperationType
+from .operations import ErrorObject, Operation, OperationStatus, OperationType
 from .retry import ONCE
 from .run import Run, StepSpec, scope_path
 from .sync_run import Unit
@@ -60,6 +65,44 @@ class Claim:
         if isinstance(self._context, AsyncContext):
             return self._context._awaited(self.operation, result)
         return result
+
+
+def opened(
+    context: AnyContext,
+    name: str,
+    body: Callable[[Any], Coroutine[Any, Any, Any]],
+    *own: type[PerdureError],
+) -> Any:
+    """Run a body in a child scope of this name, claimed now.
+
+    Args:
+        own: errors of one text that the caller is to meet as themselves, not as a `ChildError`; a
+            resume follows them to what failed.
+
+    Returns:
+        the body's result; in an async handler an awaitable of it.
+    """
+    run_of(context)
+    errors = {f"perdure.{kind.__name__}": kind for kind in own}
+
+    def raise_own(error: ChildError) -> None:
+        kind = errors.get(error.error_type or "")
+        if kind is not None:
+            raise kind(error.error.message) from error
+
+    async def awaited(call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except ChildError as error:
+            raise_own(error)
+            raise
+
+    try:
+        call = context.child(name, lambda scope: drive(scope, body(scope)))
+    except ChildError as error:
+        raise_own(error)
+        raise
+    return awaited(call) if is_async(context) else call
 
 
 def annex(context: AnyContext, operation: Operation) -> Any:
@@ -144,6 +187,54 @@ def run_of(context: AnyContext) -> Run:
             f"the first argument is the handler's context, not a {type(context).__name__}"
         )
     return context._run
+
+
+def scope_of(context: AnyContext) -> str | None:
+    """Return the id of the CONTEXT operation whose scope a context is; None for the handler's own.
+
+    A flat branch has no operation of its own: for its context it is the batch's.
+    """
+    run_of(context)
+    return context._scope.operation
+
+
+def home_of(context: AnyContext) -> Path | None:
+    """Return the folder of the journal file; None on AWS, which has no such file."""
+    return run_of(context).session.home
+
+
+def clock_of(context: AnyContext) -> Clock:
+    """Return the clock of a context's engine.
+
+    What it says is not recorded: read it inside a step, or use the context's `now`.
+    """
+    return run_of(context).clock
+
+
+def end_of(context: AnyContext) -> datetime | None:
+    """Return when the timeout of the whole run ends it, in UTC; None where unknown (AWS).
+
+    A resume may move it: a decision that rests on it belongs in a step.
+    """
+    deadline = run_of(context).session.deadline
+    return None if deadline is None else datetime.fromtimestamp(deadline / 1000, UTC)
+
+
+def withdraw(context: AnyContext, callback_id: str, message: str, error_type: str) -> bool:
+    """Fail an open callback of this run, from inside the body of one of its steps, in any thread.
+
+    Whoever awaits the callback, in this run, meets a `CallbackError` of this message and type;
+    whoever completes it later meets a `CallbackClosedError`. The call waits for the journal (on
+    AWS for the service), so on an event loop it belongs in a thread.
+
+    Returns:
+        True if it was open until now; False if it was closed already, or is no callback of this
+        run. After a crash, or a lost answer, a second attempt finds it closed.
+
+    Raises:
+        JournalError: it could not be written, or another process has the run.
+    """
+    return run_of(context).session.fail_callback(callback_id, ErrorObject(message, error_type))
 
 
 def is_async(context: AnyContext) -> bool:

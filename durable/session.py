@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .events import Event
 from .group_commit import Ticket
 from .limits import Limits
 from .operations import ErrorObject, Operation, OperationStatus, OperationType
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,14 @@ class Session(Protocol):
     replay_only: bool
     """Whether nothing may be recorded: a finished run is being checked."""
 
+    @property
+    def home(self) -> Path | None:
+        """The folder of the journal file; None where there is none."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When the timeout of the whole run ends it, in milliseconds; None where unknown."""
+
     def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
         """Queue events to be written, in this order, after those queued before."""
 
@@ -117,6 +128,9 @@ class Session(Protocol):
 
     def callback_id(self, operation: Operation) -> str:
         """Return the id by which others complete a recorded CALLBACK."""
+
+    def fail_callback(self, callback_id: str, error: ErrorObject) -> bool:
+        """Fail a CALLBACK of this run, from any thread; return whether it was open until now."""
 
     def enqueue_end(
         self, events: list[Event], ending: Ending, callback: Callable[[Ticket], None] | None

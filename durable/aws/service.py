@@ -1,4 +1,4 @@
-"""The two calls of the Lambda durable API that an invocation makes, over boto3.
+"""The calls of the Lambda durable API that an invocation makes, over boto3.
 
 boto3 is loaded when the first of them is made, and one client serves the whole process. Each error
 is classed once: transient (the invocation is to fail, so that Lambda makes it again), or final.
@@ -13,10 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import JournalError, UsageError
-from ..operations import Operation
-from .wire import Update, operation_of
+from ..operations import ErrorObject, Operation
+from .wire import Update, operation_of, wire_error
 
 _PAGE = 1000
+_CLOSED = frozenset({"CallbackTimeoutException", "ResourceNotFoundException", "404"})
+"""Codes for a callback that is closed or unknown; "404" is an answer that names no code."""
 _KMS = frozenset(
     {
         "KMSAccessDeniedException",
@@ -95,6 +97,24 @@ class LambdaService:
             marker = page.get("NextMarker")
         return operations
 
+    def fail_callback(self, callback_id: str, error: ErrorObject) -> bool:
+        """Fail a callback; return False if it was closed before, or is none.
+
+        Raises:
+            ServiceError: the service did not take it, or it is not known whether it did.
+        """
+        try:
+            self._client.send_durable_execution_callback_failure(
+                CallbackId=callback_id, Error=wire_error(error)
+            )
+        except Exception as refusal:
+            if _code(refusal) in _CLOSED:
+                return False
+            # The service's own words may hold the id, by which anybody could complete it.
+            told = f"the callback was not failed: {_code(refusal) or type(refusal).__name__}"
+            raise ServiceError(told, transient=is_transient(refusal)) from None
+        return True
+
 
 _lock = threading.Lock()
 _cached: Any = None
@@ -141,6 +161,11 @@ def _version() -> str:
 
 def _classed(what: str, error: Exception) -> ServiceError:
     return ServiceError(f"{what}: {error}", transient=is_transient(error))
+
+
+def _code(error: Exception) -> str:
+    answer: Mapping[str, Any] = getattr(error, "response", None) or {}
+    return str((answer.get("Error") or {}).get("Code") or "")
 
 
 def is_transient(error: Exception) -> bool:

@@ -22,7 +22,7 @@ from ..events import Event, EventKind
 from ..group_commit import GroupCommit, Ticket
 from ..invocation import Wakeable
 from ..limits import Limits
-from ..operations import Operation, OperationStatus, OperationType
+from ..operations import ErrorObject, Operation, OperationStatus, OperationType
 from ..session import Ending, Pending, Reply, hear, is_news
 from .service import LambdaService, ServiceError
 from .watch import Watch
@@ -59,6 +59,8 @@ class AwsSession:
         self.limits = Limits.aws()
         self.cautious = False
         self.replay_only = False
+        self.home = None
+        self.deadline = None
         self.payload = "null"
         self.operations: dict[str, Operation] = {}
         self.concluded = False
@@ -141,6 +143,15 @@ class AwsSession:
                     hear(operation, state)
         assert operation.callback_id is not None, operation.id
         return operation.callback_id
+
+    def fail_callback(self, callback_id: str, error: ErrorObject) -> bool:
+        """Fail a CALLBACK of this run; its end comes back with the next answer.
+
+        Raises:
+            ServiceError: the service did not take it, or it is not known whether it did.
+        """
+        own = any(each.callback_id == callback_id for each in list(self.operations.values()))
+        return own and self._service.fail_callback(callback_id, error)
 
     def end(self, events: list[Event], ending: Ending) -> None:
         """Write the last events of a pass, and its result where an output could not hold it.

@@ -157,10 +157,7 @@ def write_together(connection: sqlite3.Connection, tickets: Sequence[Ticket]) ->
         session = ticket.work.session
         state = held.get(session.run)
         if state is None or state.token != session.token:
-            ticket.error = LeaseLostError(
-                f"the run {session.execution_id!r} was given up, or taken over by another process; "
-                "what this one did since is not recorded"
-            )
+            ticket.error = _lost(session)
         else:
             ticket.result = ticket.work.place(group, state)
     rows.insert_rows(connection, group.rows)
@@ -172,6 +169,24 @@ def write_together(connection: sqlite3.Connection, tickets: Sequence[Ticket]) ->
         tickets[0].work.session.service.release_all(connection, group.releases)
     for follow in group.after:
         follow()
+
+
+def check_held(connection: sqlite3.Connection, session: LocalSession) -> None:
+    """Check, inside a transaction, that this session's lease holds.
+
+    Raises:
+        LeaseLostError: another process has the run.
+    """
+    held = _held(connection, [session.run]).get(session.run)
+    if held is None or held.token != session.token:
+        raise _lost(session)
+
+
+def _lost(session: LocalSession) -> LeaseLostError:
+    return LeaseLostError(
+        f"the run {session.execution_id!r} was given up, or taken over by another process; "
+        "what this one did since is not recorded"
+    )
 
 
 def _unseen(connection: sqlite3.Connection, session: LocalSession) -> bool:

@@ -122,10 +122,26 @@ def texts(connection: sqlite3.Connection, last: bytes) -> list[str]:
 
 def steps(connection: sqlite3.Connection, run: int, kind: str) -> list[Operation]:
     """Return the steps of one kind of a run."""
+    return _only(connection, run, "subtype = ?", kind)
+
+
+def children(connection: sqlite3.Connection, run: int, parent: str | None) -> list[Operation]:
+    """Return the operations of a run directly under another, or under none."""
+    return _only(connection, run, "op IS NOT NULL AND parent IS ?", parent)
+
+
+def one(connection: sqlite3.Connection, run: int, id: str) -> Operation | None:
+    """Return one operation of a run, or None."""
+    found = _only(connection, run, "op = ?", id)
+    return found[0] if found else None
+
+
+def _only(connection: sqlite3.Connection, run: int, which: str, value: Any) -> list[Operation]:
+    """Return some operations of a run, made of their own events and the run's resumes."""
     operations: dict[str, Operation] = {}
     resumed = EventKind.EXECUTION_RESUMED.value
-    chosen = _SELECT.replace(" ORDER", " AND (subtype = ? OR kind = ?) ORDER")
-    for row in connection.execute(chosen, (run, 0, kind, resumed)).fetchall():
+    chosen = _SELECT.replace(" ORDER", f" AND ({which} OR kind = ?) ORDER")
+    for row in connection.execute(chosen, (run, 0, value, resumed)).fetchall():
         fold(operations, _event(row))
     return list(operations.values())
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CallbackClosedError, CallbackNotFoundError
 from ..events import Event, EventKind, fold
 from ..group_commit import Ticket
 from ..limits import Limits
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType
 from ..session import Ending, Reply
 from . import rows
-from .appends import Append, End
+from .appends import Append, End, check_held
 from .callback_ids import callback_id
+from .callbacks import fail
 
 if TYPE_CHECKING:
     from .service import LocalService
@@ -52,6 +55,7 @@ class LocalSession:
         self.cautious = stalls > 0
         self.replay_only = False
         self.limits: Limits = service.limits
+        self.home: Path | None = service.store.path.parent
         self.operations: dict[str, Operation] = {}
         self.seq = 0
         self._timers: list[tuple[int, str]] = []
@@ -91,6 +95,23 @@ class LocalSession:
     def callback_id(self, operation: Operation) -> str:
         """Return the id by which others complete a recorded CALLBACK."""
         return callback_id(self.run, operation.id)
+
+    def fail_callback(self, callback_id: str, error: ErrorObject) -> bool:
+        """Fail a CALLBACK of this run: the run hears of it with its next write.
+
+        Raises:
+            LeaseLostError: another process has the run.
+        """
+
+        def work(c: sqlite3.Connection) -> None:
+            check_held(c, self)
+            fail(self.service, c, callback_id, error, only=self.run)
+
+        try:
+            self.service.store.write(work)
+        except (CallbackClosedError, CallbackNotFoundError):
+            return False
+        return True
 
     def end(self, events: list[Event], ending: Ending) -> None:
         """Write the last events and the outcome, and give the lease back."""

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..events import Event, EventKind
 from ..operations import ErrorObject, Operation, OperationType, SubType
-from .callback_ids import parse_callback_id
+from . import callbacks
 from .executions import Record
 from .paths import paths_of
 from .resuming import resume
@@ -56,7 +56,7 @@ class Verbs:
         self._check_size(payload)
 
         def work(c: sqlite3.Connection) -> None:
-            record, operation = self._callback(c, callback)
+            record, operation = callbacks.find_open(self._service, c, callback)
             if operation.subtype == SubType.EVENT and payload == "null":
                 raise UsageError("null cannot complete a named wait: it would read as a time-out")
             self._complete(c, record, operation, payload)
@@ -65,21 +65,14 @@ class Verbs:
 
     def fail(self, callback: str, error: ErrorObject) -> None:
         """Fail a callback by its id."""
-
-        def work(c: sqlite3.Connection) -> None:
-            record, operation = self._callback(c, callback)
-            event = self._event(_K.CALLBACK_FAILED, operation)
-            event.error = error
-            self._service.append(c, record.run, [event])
-
-        self._service.store.write(work)
+        self._service.store.write(lambda c: callbacks.fail(self._service, c, callback, error))
 
     def heartbeat(self, callback: str) -> None:
         """Keep a callback alive for another of its heartbeat intervals."""
 
         def work(c: sqlite3.Connection) -> None:
-            record, operation = self._callback(c, callback)
-            event = self._event(_K.CALLBACK_HEARTBEAT, operation)
+            record, operation = callbacks.find_open(self._service, c, callback)
+            event = callbacks.outcome(self._service, _K.CALLBACK_HEARTBEAT, operation)
             self._service.postpone(c, record, event)
 
         self._service.store.write(work)
@@ -149,31 +142,9 @@ class Verbs:
         if operation.subtype == SubType.FAILURE:
             resume(self._service, c, record.id, ())
             return
-        event = self._event(_K.CALLBACK_SUCCEEDED, operation)
+        event = callbacks.outcome(self._service, _K.CALLBACK_SUCCEEDED, operation)
         event.payload = text
         self._service.append(c, record.run, [event])
-
-    def _event(self, kind: EventKind, operation: Operation) -> Event:
-        return Event(
-            kind,
-            self._service.clock.now(),
-            operation.id,
-            operation.parent,
-            operation.name,
-            operation.subtype,
-        )
-
-    def _callback(self, c: sqlite3.Connection, callback: str) -> tuple[Record, Operation]:
-        run, id = parse_callback_id(callback)
-        row = c.execute("SELECT id FROM executions WHERE run = ?", (run,)).fetchone()
-        if row is None:
-            raise CallbackNotFoundError("no execution has this callback; it may have been deleted")
-        record = self._service.record(c, row[0])
-        operation = self._service.operations(c, run).get(id)
-        if operation is None or operation.type is not OperationType.CALLBACK:
-            raise CallbackNotFoundError(f"the execution {record.id!r} has no such callback")
-        _check_open(record, operation, operation.name or "callback", self._service.clock.now())
-        return record, operation
 
     def _text(self, payload: Any) -> str | None:
         if payload is NOTHING:
@@ -250,12 +221,3 @@ def _addressed(record: Record, operations: dict[str, Operation], name: str) -> O
     if matching:
         raise CallbackClosedError(f"{name!r} of {record.id!r} is already completed; open: {shown}")
     raise CallbackNotFoundError(f"{record.id!r} has no open wait named {name!r}; open: {shown}")
-
-
-def _check_open(record: Record, operation: Operation, name: str, now: int) -> None:
-    if operation.closed:
-        raise CallbackClosedError(f"{name!r} of {record.id!r} is already completed")
-    if record.status != "RUNNING":
-        raise CallbackClosedError(f"the execution {record.id!r} has ended ({record.status})")
-    if operation.due is not None and operation.due <= now:
-        raise CallbackClosedError(f"{name!r} of {record.id!r} has timed out")

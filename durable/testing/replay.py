@@ -13,7 +13,7 @@ from ..host import Host
 from ..invocation import outcome_of
 from ..limits import Limits
 from ..local import Execution
-from ..operations import Operation
+from ..operations import ErrorObject, Operation
 from ..session import Ending, Reply
 from ..session import Failed as _Failed
 from ..session import Succeeded as _Succeeded
@@ -83,6 +83,8 @@ class ReplaySession:
         self.limits = Limits()
         self.cautious = False
         self.replay_only = True
+        self.home = None
+        self.deadline = None
 
     def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:
         """Refuse events; none is expected."""
@@ -105,6 +107,10 @@ class ReplaySession:
     def callback_id(self, operation: Operation) -> str:
         """Return a stand-in."""
         return operation.callback_id or operation.id
+
+    def fail_callback(self, callback_id: str, error: ErrorObject) -> bool:
+        """Refuse: no body runs in a replay, so nobody asks."""
+        raise ReplayDifference(f"the replay fails a callback: {error.message}")
 
     def enqueue_end(
         self, events: list[Event], ending: Ending, callback: Callable[[Ticket], None] | None
