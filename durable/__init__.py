@@ -46,7 +46,14 @@ if TYPE_CHECKING:
     )
     from .handler import Handler, durable_execution
     from .limits import Limits
-    from .local import Execution, ExecutionInfo, ExecutionStatus, LocalEngine, Wait
+    from .local import (
+        Execution,
+        ExecutionInfo,
+        ExecutionStatus,
+        LocalEngine,
+        OpenCallback,
+        Wait,
+    )
     from .operations import ErrorObject, Operation, OperationStatus, OperationType
     from .retry import RetryPolicy
 
@@ -69,7 +76,7 @@ _HOMES = {
     "errors": _ERRORS,
     "handler": "Handler durable_execution",
     "limits": "Limits",
-    "local": "Execution ExecutionInfo ExecutionStatus LocalEngine Wait",
+    "local": "Execution ExecutionInfo ExecutionStatus LocalEngine OpenCallback Wait",
     "operations": "ErrorObject Operation OperationStatus OperationType",
     "retry": "RetryPolicy",
 }
@@ -109,6 +116,7 @@ __all__ = [
     "Limits",
     "LocalEngine",
     "NonDeterminismError",
+    "OpenCallback",
     "Operation",
     "OperationError",
     "OperationStatus",

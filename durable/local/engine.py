@@ -28,7 +28,8 @@ from ..handler import Handler
 from ..host import Host
 from ..limits import Limits
 from ..operations import ErrorObject, Operation
-from . import rows
+from . import callbacks, rows
+from .callbacks import OpenCallback
 from .execution import (
     Execution,
     ExecutionInfo,
@@ -128,6 +129,11 @@ class LocalEngine:
     def handlers(self) -> Mapping[str, Handler[Any]]:
         """The registered handlers, by name."""
         return self._worker.handlers
+
+    @property
+    def home(self) -> Path:
+        """The folder of the journal file."""
+        return self.path.parent
 
     def register(self, *handlers: Handler[Any]) -> None:
         """Add handlers to those whose runs this process invokes.
@@ -300,6 +306,58 @@ class LocalEngine:
             CallbackClosedError: it was completed, failed or timed out before.
         """
         self._verbs.heartbeat(callback_id)
+
+    def open_callbacks(
+        self, *, limit: int = 100, after: int | None = None, execution: str | None = None
+    ) -> builtins.list[OpenCallback]:
+        """Return the callbacks and named waits that may be completed now, newest first.
+
+        A callback whose time is up is left out, and so is what holds a failed run open. One that a
+        resume opened again counts as new.
+
+        Args:
+            limit: how many at most.
+            after: the `cursor` of the last one seen: those that follow it.
+            execution: only those of the run of this id.
+
+        Raises:
+            ExecutionNotFoundError: there is no such run.
+        """
+        now = self.clock.now()
+        run = None if execution is None else self._record(execution).run
+        self._check_open()
+        with self._store.read() as connection:
+            return callbacks.list_open(connection, now, limit, after, run)
+
+    def count_callbacks(self) -> int:
+        """Return how many callbacks and named waits may be completed now, in all runs."""
+        self._check_open()
+        with self._store.read() as connection:
+            return callbacks.count_open(connection, self.clock.now())
+
+    def callback(self, callback_id: str) -> tuple[ExecutionInfo, Operation]:
+        """Return the state of a callback, open or closed, and what is told of its run.
+
+        Raises:
+            CallbackNotFoundError: no run of this journal has it.
+        """
+        self._check_open()
+        with self._store.read() as connection:
+            record, operation = callbacks.find(self._service, connection, callback_id)
+        return info_of(record, self._peers.is_dead), operation
+
+    def children(self, id: str, parent: str | None) -> builtins.list[Operation]:
+        """Return the state of the operations directly under one of a run, without the others.
+
+        Args:
+            parent: the id of a child, branch or batch; None for what the handler itself claimed.
+
+        Raises:
+            ExecutionNotFoundError: there is no such run.
+        """
+        with self._store.read() as connection:
+            run = self._service.record(connection, id).run
+            return rows.children(connection, run, parent)
 
     def history(self, id: str) -> builtins.list[HistoryEvent]:
         """Return a run's events in the shape of AWS's `GetDurableExecutionHistory`."""

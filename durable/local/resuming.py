@@ -15,6 +15,7 @@ from ..events import Event, EventKind
 from ..hold import held_by
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from . import rows
+from .callbacks import take_up
 from .paths import paths_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def resume(service: LocalService, c: sqlite3.Connection, id: str, names: Sequenc
             data = held.error.data if held.error is not None else None
             released = Event(_K.CALLBACK_SUCCEEDED, now, held.id, None, held.name, held.subtype)
             service.append(c, record.run, [released, _resumed(operations, data, names, now)])
+            take_up(c, record.run)
         elif names:
             raise ExecutionConflictError(f"the execution {id!r} is running; nothing is reopened")
         return
@@ -55,6 +57,7 @@ def resume(service: LocalService, c: sqlite3.Connection, id: str, names: Sequenc
         (deadline, record.run),
     )
     service.append(c, record.run, [event])
+    take_up(c, record.run)
 
 
 def _resumed(

@@ -11,6 +11,8 @@ from typing import Any
 from ..events import Event, EventKind, fold
 from ..gates import Link
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType
+from .callback_ids import callback_id
+from .open_callbacks import FOLLOW
 from .schema import BLOB_BYTES
 
 _COLUMNS = (
@@ -43,15 +45,18 @@ def insert(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[
 
 
 def make(connection: sqlite3.Connection, run: int, seq: int, events: Iterable[Event]) -> list[Row]:
-    """Return the rows of events that follow `seq`, their large payloads stored."""
+    """Return the rows of events that follow `seq`; what is kept beside them is written already."""
     made: list[Row] = []
     for event in events:
         seq += 1
         blob, payload = store_payload(connection, event.payload)
+        kind = event.kind.value
+        if kind in FOLLOW:
+            FOLLOW[kind](connection, run, event)
         row = (
             run,
             seq,
-            event.kind.value,
+            kind,
             event.at,
             event.id or None,
             event.parent,
@@ -127,7 +132,16 @@ def steps(connection: sqlite3.Connection, run: int, kind: str) -> list[Operation
 
 def children(connection: sqlite3.Connection, run: int, parent: str | None) -> list[Operation]:
     """Return the operations of a run directly under another, or under none."""
-    return _only(connection, run, "op IS NOT NULL AND parent IS ?", parent)
+    found = _only(connection, run, "op IS NOT NULL AND parent IS ?", parent)
+    for each in found:
+        if each.type is OperationType.CALLBACK:
+            each.callback_id = callback_id(run, each.id)
+    return found
+
+
+def callbacks(connection: sqlite3.Connection, run: int) -> list[Operation]:
+    """Return the callbacks of a run."""
+    return _only(connection, run, "kind GLOB ?", "Callback*")
 
 
 def one(connection: sqlite3.Connection, run: int, id: str) -> Operation | None:

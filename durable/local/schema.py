@@ -11,6 +11,11 @@
     blobs        payloads over 4 KiB, and the texts of chains, once each, by SHA-256.
     chains       texts in an order, as the last one and the chain before it: what begins alike is
                  stored once. `events.chain` names the last link.
+    open_callbacks   a row for each open callback of a run that goes on, newest at the largest
+                 `number`: how they are found among all runs. Derived: written along with the
+                 events that open, move and close a callback or end its run, taken up anew when a
+                 run is resumed, and rebuilt from `events` when an older file is brought up.
+                 Whether a callback is open is always decided by its own events.
 
 A file is ours if its application id says so; its `user_version` is the version of this layout.
 """
@@ -23,7 +28,7 @@ from pathlib import Path
 from ..errors import JournalError
 from .files import APPLICATION_ID, check_journal_file
 
-VERSION = 2
+VERSION = 3
 BLOB_BYTES = 4096
 
 _SCHEMA = """
@@ -76,6 +81,21 @@ CREATE INDEX events_chain ON events (chain) WHERE chain IS NOT NULL;
 CREATE TABLE chains (hash BLOB PRIMARY KEY, before BLOB, text BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX chains_before ON chains (before) WHERE before IS NOT NULL;
 CREATE INDEX chains_text ON chains (text);
+"""
+_SINCE_3 = """
+CREATE TABLE open_callbacks (
+  number INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL,
+  op TEXT NOT NULL,
+  parent TEXT,
+  name TEXT,
+  subtype TEXT,
+  opened INTEGER NOT NULL,
+  due INTEGER,
+  deadline INTEGER,
+  heartbeat INTEGER,
+  UNIQUE (run, op)
+);
 """
 
 
@@ -158,8 +178,15 @@ def _bring_up(connection: sqlite3.Connection) -> None:
     if not _tables(connection):
         _execute(connection, _SCHEMA)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    if _identity(connection)[1] < VERSION:
+    version = _identity(connection)[1]
+    if version < 2:
         _execute(connection, _SINCE_2)
+    if version < 3:
+        from .callbacks import take_up_all
+
+        _execute(connection, _SINCE_3)
+        take_up_all(connection)
+    if version < VERSION:
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -124,6 +124,7 @@ class Verbs:
                 (record.run,),
             ).fetchall()
             c.execute("DELETE FROM events WHERE run = ?", (record.run,))
+            c.execute("DELETE FROM open_callbacks WHERE run = ?", (record.run,))
             c.execute("DELETE FROM executions WHERE run = ?", (record.run,))
             hashes += _delete_chains(c, [last for (last,) in chains])
             c.executemany(

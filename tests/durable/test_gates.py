@@ -207,6 +207,7 @@ def test_a_journal_of_the_first_layout_is_brought_up_and_goes_on(tmp_path: Path)
         for name in ("events_chain", "chains_before", "chains_text"):
             journal.execute(f"DROP INDEX {name}")
         journal.execute("DROP TABLE chains")
+        journal.execute("DROP TABLE open_callbacks")
         journal.execute("ALTER TABLE events DROP COLUMN chain")
         journal.execute("PRAGMA user_version = 1")
     journal.close()
