@@ -359,6 +359,15 @@ class LocalEngine:
             run = self._service.record(connection, id).run
             return rows.children(connection, run, parent)
 
+    def operation(self, id: str, operation: str) -> Operation | None:
+        """Return the state of one operation of a run by its id, or None.
+
+        Raises:
+            ExecutionNotFoundError: there is no such run.
+        """
+        with self._store.read() as connection:
+            return rows.one(connection, self._service.record(connection, id).run, operation)
+
     def history(self, id: str) -> builtins.list[HistoryEvent]:
         """Return a run's events in the shape of AWS's `GetDurableExecutionHistory`."""
         with self._store.read() as connection:
