@@ -62,8 +62,16 @@ class Notice:
         """Return this notice for one approver."""
         return replace(self, to=(approver,))
 
-    def token(self, purpose: Purpose = "link", who: Sequence[Person] = ()) -> str:
+    def token(
+        self,
+        purpose: Purpose = "link",
+        who: Sequence[Person] = (),
+        requester: Sequence[str] = (),
+    ) -> str:
         """Return a signed token by which those in `who` decide; by default all it goes to.
+
+        Args:
+            requester: who may not, if a channel knows more of their identities than the policy.
 
         Raises:
             ValueError: they decide through different callbacks (a quorum is told one by one).
@@ -81,7 +89,7 @@ class Notice:
                 execution=request.execution,
                 operation=request.operation,
                 who=people,
-                requester=request.policy.requested_by,
+                requester=tuple(requester) or request.policy.requested_by,
                 allowed=request.allowed,
                 digest=request.digest,
                 deadline=int(request.deadline.timestamp()),
@@ -89,11 +97,12 @@ class Notice:
             ),
         )
 
-    def link(self) -> str:
+    def link(self, who: Sequence[Person] = (), requester: Sequence[str] = ()) -> str:
         """Return the page on which the one approver it goes to looks and decides."""
         if len(self.to) != 1:
             raise ValueError("a link is personal: use a notice for one approver")
-        return f"{self.office.base_url}/a/{PREFIX}{self.token()}/review"
+        token = self.token("link", who, requester)
+        return f"{self.office.base_url}/a/{PREFIX}{token}/review"
 
     @property
     def page(self) -> str:
