@@ -106,6 +106,7 @@ class AsyncBatch:
         run, spec = self._run, self._spec
         scope = spec.open_scope(self._scope, self._batch, index)
         scope.branch = BranchState(self._plan, self.note)
+        run.enter_branch(scope)
         self._open[index] = scope
         if spec.flat:
             return await self._flat_outcome(scope, index)

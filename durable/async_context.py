@@ -439,7 +439,8 @@ class AsyncCallback:
             CallbackError: it was failed.
             CallbackTimeoutError: it timed out, or missed a heartbeat.
         """
-        await self._run.pending(self._scope, self._operation)
+        # What waits is the branch that asks, not the scope that opened the callback.
+        await self._run.pending(self._run.scope_here(self._scope), self._operation)
         return self._run.callback_value(self._operation)
 
 

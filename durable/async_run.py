@@ -346,6 +346,7 @@ async def run_handler(run: AsyncRun, handler: Handler[Any]) -> Ending:
     scope = run.journal.root()
 
     async def main() -> Any:
+        run.enter_branch(scope)
         event = run.codec.decode(run.session.payload, where="the input")
         value = await handler.fn(event, AsyncContext(run, scope))
         run.check_awaited(scope)

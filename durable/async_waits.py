@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
 
@@ -20,6 +21,7 @@ from .run import Run
 from .session import Session
 
 _log = logging.getLogger("perdure")
+_here: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)
 _STILL = 3
 """How often in a row tasks are found still: what a finished one wakes is seen a turn later."""
 
@@ -116,6 +118,15 @@ class AsyncWaits(Run):
                     each.exception()
             self._fail_pending(error)
         self.check_soon()
+
+    def enter_branch(self, scope: Scope) -> None:
+        """Note that the calling task, and those it starts, run the branch that a scope is of."""
+        _here.set(scope)
+
+    def scope_here(self, otherwise: Scope) -> Scope:
+        """Return the scope of the branch that the calling task runs."""
+        scope = _here.get()
+        return scope if scope is not None and scope.journal is self.journal else otherwise
 
     async def pending(self, scope: Scope, operation: Operation) -> None:
         """Wait until something has come for an operation."""

@@ -450,5 +450,7 @@ class Callback:
             CallbackTimeoutError: it timed out, or missed a heartbeat.
         """
         if not self._operation.closed:
-            raise self._unit.suspend([self._operation])
+            # What waits is the branch that asks, not the scope that opened the callback.
+            unit = self._run.unit_here() or self._unit
+            raise unit.suspend([self._operation])
         return self._run.callback_value(self._operation)

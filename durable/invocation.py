@@ -94,6 +94,7 @@ def _pass(run: SyncRun, handler: Handler[Any]) -> Ending:
     if is_held(run.journal.operations):
         return Pending()
     unit = Unit()
+    run.begin(unit)
     scope = run.journal.root()
     try:
         event = run.codec.decode(run.session.payload, where="the input")

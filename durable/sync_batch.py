@@ -174,11 +174,14 @@ class SyncBatch:
 
     def _call(self, scope: Scope, index: int) -> Any:
         unit = Unit()
+        before = self._run.begin(unit)
         try:
             value = self._body(scope, unit, index)
         except Exception as error:
             self._run.check_unwound(unit, error)
             raise
+        finally:
+            self._run.go_back(unit, before)
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()

@@ -76,6 +76,24 @@ class SyncRun(Run):
         self.closed = False
         self.refused = False
         self._guarded: list[Scope] = []
+        self._units: dict[int, Unit] = {}
+
+    def begin(self, unit: Unit) -> Unit | None:
+        """Note that a unit runs on its thread from now on; return the one it interrupts."""
+        before = self._units.get(unit.thread)
+        self._units[unit.thread] = unit
+        return before
+
+    def go_back(self, unit: Unit, before: Unit | None) -> None:
+        """Note that a unit is over, and what it interrupted goes on."""
+        if before is None:
+            del self._units[unit.thread]
+        else:
+            self._units[unit.thread] = before
+
+    def unit_here(self) -> Unit | None:
+        """Return the unit that runs on the calling thread."""
+        return self._units.get(threading.get_ident())
 
     def enter(self, scope: Scope, unit: Unit, what: str) -> None:
         """Check that this thread may ask this scope for an operation now."""

@@ -79,6 +79,11 @@ class Awaited:
         return [await call for call in calls]
 
 
+def inner(context: Any) -> Any:
+    """Return the context itself, as floors above are given it."""
+    return context._context if isinstance(context, Awaited) else context
+
+
 def _plain(fn: Any) -> Any:
     if not callable(fn):
         return fn

@@ -15,7 +15,7 @@ from perdure.durable.gates import Hold, Link, Pass, Refuse, Verdict, chain
 from perdure.durable.operations import ErrorObject, Operation
 from perdure.durable.testing import Runner, check_replay
 
-from .both import Awaited
+from .both import inner
 
 
 class Scripted:
@@ -41,10 +41,6 @@ class Scripted:
 
     def returned(self, operation: Operation) -> None:
         self.returns += 1
-
-
-def inner(context: Any) -> Any:
-    return context._context if isinstance(context, Awaited) else context
 
 
 async def gated(context: Any, gate: Scripted, body: Callable[[], Any], name: str = "paid") -> Any:
