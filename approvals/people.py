@@ -6,6 +6,8 @@ out of a group: it is then the team of the bot), or `user:alice`, a person signe
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -135,6 +137,18 @@ def identities_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
     if given is None:
         return ()
     return tuple(identity_of(each) for each in ([given] if isinstance(given, str) else given))
+
+
+def account() -> str:
+    """Return the identity of the account that this process runs under, like `user:alice`.
+
+    It is asked of the system, not of the environment.
+    """
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # an account without a name, as in some containers
+        name = f"uid-{os.geteuid()}"
+    return f"user:{name}"
 
 
 def _approver(given: Any) -> Approver:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from perdure.durable.operations import ErrorObject, Operation, SubType
 
+from .asked import asked_in, pending, title_of, without
 from .costs import CALL, is_call, note_of
 from .words import from_ms, length, moment, parsed, safe, until
 
 if TYPE_CHECKING:
     from perdure.agents.ledgers import Ledger
+    from perdure.approvals.audit import AuditRecord
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 _CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
@@ -67,6 +69,7 @@ class Account:
     result: Any
     failure: Failure | None
     ledger: Ledger
+    approvals: list[AuditRecord] = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -83,6 +86,7 @@ class Account:
             "result": self.result,
             "error": self._error(),
             "ledger": self.ledger.as_json(),
+            "approvals": [each.kept() for each in self.approvals],
         }
 
     def details(self) -> dict[str, Any]:
@@ -133,6 +137,7 @@ def account_of(engine: LocalEngine, id: str) -> Account:
         parsed(details.get("Result", {}).get("Payload")),
         failure,
         ledger_of(operations, active=info.active, replays=execution.replays(CALL)),
+        asked_in(operations, info.handler, info.status.value),
     )
 
 
@@ -177,6 +182,20 @@ def status_of(info: ExecutionInfo) -> str:
 def seconds_of(info: ExecutionInfo) -> float:
     """Return how long a run took, or has taken."""
     return ((info.ended or datetime.now(UTC)) - info.created).total_seconds()
+
+
+def waits_words(waits: Sequence[Wait], approvals: Iterable[AuditRecord] = ()) -> str:
+    """Return the first of what a run waits for, and how many there are; "" for nothing."""
+    asked = pending(approvals)
+    words = [approval_words(each) for each in asked]
+    words += [wait_words(each) for each in without(waits, asked)]
+    more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+    return words[0] + more if words else ""
+
+
+def approval_words(record: AuditRecord) -> str:
+    """Return an open approval in a few words."""
+    return f"approval {title_of(record)!r} until {moment(record.request.deadline)}"
 
 
 def wait_words(wait: Wait) -> str:

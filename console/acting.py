@@ -11,8 +11,10 @@ from rich.text import Text
 
 from perdure.durable.errors import UsageError
 
+from .asked import title_of
 from .place import Place, near
 from .screen import columns, say, stdout
+from .words import safe
 
 
 def read_json(text: str, what: str) -> Any:
@@ -22,12 +24,26 @@ def read_json(text: str, what: str) -> Any:
         UsageError: it is not JSON, or the file cannot be read.
     """
     file = text[1:] if text.startswith("@") else None
-    given = text if file is None else _read(file, what)
+    given = text if file is None else read_file(file, what)
     try:
         return json.loads(given, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         hint = _hint(given) if file is None else ""
         raise UsageError(f"{what} is not JSON: {error}{hint}") from None
+
+
+def read_file(name: str, what: str) -> str:
+    """Return the text of a file, or of standard input for `-`.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read from {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{what} cannot be read from {name}: it is not UTF-8 text") from None
 
 
 def send(place: Place, id: str, name: str, payload: str | None) -> None:
@@ -42,8 +58,14 @@ def send(place: Place, id: str, name: str, payload: str | None) -> None:
         source = engine.info(id).source
     finally:
         engine.close()
+    say(stdout(), f"sent to {name!r} of {id}")
+    say_who_goes_on(place, id, source)
+
+
+def say_who_goes_on(place: Place, id: str, source: str | None) -> None:
+    """Say which processes go on with a run that was sent what it waits for."""
     console = stdout()
-    say(console, f"sent to {name!r} of {id}; a process that serves it goes on at once, else")
+    say(console, "a process that serves it goes on at once, else")
     ways = [(place.command("resume", id), "goes on with it")]
     if source is not None:
         ways.append((place.command("serve", near(source)), "goes on with all that is due"))
@@ -52,13 +74,24 @@ def send(place: Place, id: str, name: str, payload: str | None) -> None:
 
 
 def cancel(place: Place, id: str, reason: str) -> None:
-    """End a run."""
+    """End a run; whoever it asked is told that their answer is not wanted any more."""
+    from perdure.approvals.people import Principal, account
+    from perdure.approvals.withdrawing import cancel as cancel_run
+
     engine = place.open()
     try:
-        engine.cancel(id, reason)
+        by = Principal(identity=account(), assurance="cli")
+        withdrawn = cancel_run(engine, id, reason, by=by)
     finally:
         engine.close()
-    say(stdout(), f"cancelled {id}: {reason}")
+    console = stdout()
+    say(console, f"cancelled {id}: {reason}")
+    for record in withdrawn.requests:
+        say(console, f"withdrawn: approval {title_of(record)!r}")
+    for receipt in withdrawn.told:
+        say(console, safe(f"  told {', '.join(receipt.to)} by {receipt.channel}"))
+    for line in withdrawn.untold:
+        say(console, safe(f"  could not be told: {line}"), "yellow")
 
 
 def delete(place: Place, id: str) -> None:
@@ -69,15 +102,6 @@ def delete(place: Place, id: str) -> None:
     finally:
         engine.close()
     say(stdout(), f"deleted {id}")
-
-
-def _read(name: str, what: str) -> str:
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{what} cannot be read from {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{what} cannot be read from {name}: it is not UTF-8 text") from None
 
 
 def _hint(text: str) -> str:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from perdure.durable.errors import PerdureError
+from perdure.durable.errors import PerdureError, UsageError
 
 from .place import DEFAULT, VARIABLE, Place
+
+if TYPE_CHECKING:
+    from perdure.approvals.requests import Action
 
 MISTAKE = 2
 _CLOSED_PIPE = 141
@@ -55,6 +58,25 @@ Wait = Annotated[
     ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="The approval's name or path, or a wait's, if several are open."
+    ),
+]
+Comment = Annotated[
+    str | None, typer.Option("--comment", "-c", metavar="TEXT", help="Kept with the decision.")
+]
+Confirm = Annotated[
+    str | None, typer.Option("--confirm", metavar="WORD", help="The word the request asks for.")
+]
+Value = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME] JSON|TEXT|@FILE", help="The name, if several are open, and the value."
+    ),
+]
 
 
 def _example(text: str) -> str:
@@ -149,11 +171,19 @@ def list_(
             help="running, waiting, succeeded, failed, cancelled or timed_out.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N")] = 50,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="List what waits for a person, as `inbox` does.")
+    ] = False,
+    limit: Limit = 50,
     journal: Journal = DEFAULT,
     json: Json = False,
 ) -> None:
     """List the newest runs: their state, their cost, and what they wait for."""
+    if pending:
+        from .inbox import inbox as inbox_of
+
+        inbox_of(Place(journal), limit, json)
+        return
     from .looking import list_runs
 
     list_runs(Place(journal), status, limit, json)
@@ -229,6 +259,90 @@ def send(
     send_it(Place(journal), id, name, payload)
 
 
+@app.command(epilog=_example("perdure inbox"))
+def inbox(limit: Limit = 50, journal: Journal = DEFAULT, json: Json = False) -> None:
+    """List what waits for a person, in all runs, and what to type."""
+    from .inbox import inbox as inbox_of
+
+    inbox_of(Place(journal), limit, json)
+
+
+@app.command(epilog=_example("perdure approve doc-1 --comment 'as discussed'"))
+def approve(
+    id: Id,
+    name: Name = None,
+    comment: Comment = None,
+    confirm: Confirm = None,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Approve what a run asks, as the account you are on the machine; a named wait gets true."""
+    _decide(journal, id, name, "approve", comment=comment, confirm=confirm)
+
+
+@app.command(epilog=_example("perdure reject doc-1 --comment 'the figures are old'"))
+def reject(id: Id, name: Name = None, comment: Comment = None, journal: Journal = DEFAULT) -> None:
+    """Reject what a run asks; a named wait gets false."""
+    _decide(journal, id, name, "reject", comment=comment)
+
+
+@app.command(epilog=_example("""perdure respond doc-1 '{"limit": 100}'"""))
+def respond(
+    id: Id,
+    value: Value,
+    comment: Comment = None,
+    confirm: Confirm = None,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Answer what a run asks, with JSON or text; a named wait gets that."""
+    name, given = _name_and_value(value)
+    _decide(journal, id, name, "respond", comment=comment, confirm=confirm, value=given)
+
+
+@app.command(epilog=_example("perdure edit doc-1 @report.md"))
+def edit(
+    id: Id,
+    value: Value,
+    comment: Comment = None,
+    confirm: Confirm = None,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Approve with changes: what you give is taken in place of what was shown."""
+    name, given = _name_and_value(value)
+    _decide(journal, id, name, "edit", comment=comment, confirm=confirm, value=given)
+
+
+@app.command(epilog=_example("perdure audit --output approvals.jsonl"))
+def audit(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="The runs; all, if none is named.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Replaced once complete.")
+    ] = None,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Export what was asked and decided, a line of JSON for each approval; it holds no secret."""
+    from .auditing import export
+
+    export(Place(journal), ids or [], output)
+
+
+@app.command(epilog=_example("perdure login --open"))
+def login(
+    *,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="The server; by default the one that runs."),
+    ] = None,
+    open: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    journal: Journal = DEFAULT,
+) -> None:
+    """Print a link that signs a browser in to the inbox as you; it is good for five minutes."""
+    from .signing_in import login as login_link
+
+    login_link(Place(journal), base_url, open)
+
+
 @app.command(epilog=_example("perdure cancel doc-1 --reason 'wrong document'"))
 def cancel(
     id: Id,
@@ -261,6 +375,27 @@ def serve(
     from .serving import serve as serve_them
 
     raise typer.Exit(serve_them(files, Place(journal)))
+
+
+def _decide(
+    journal: str,
+    id: str,
+    name: str | None,
+    action: Action,
+    *,
+    comment: str | None = None,
+    confirm: str | None = None,
+    value: str | None = None,
+) -> None:
+    from .deciding import Answer, decide
+
+    decide(Place(journal), id, name, Answer(action, comment, confirm, value))
+
+
+def _name_and_value(words: list[str]) -> tuple[str | None, str]:
+    if len(words) > 2:
+        raise UsageError("give the value in quotes: [NAME] JSON, or a text, or @FILE")
+    return (words[0] if len(words) == 2 else None), words[-1]
 
 
 @prompts.callback()

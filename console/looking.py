@@ -20,8 +20,9 @@ from .account import (
     seconds_of,
     status_of,
     summary,
-    wait_words,
+    waits_words,
 )
+from .asked import REQUEST, asked_in, record_words, title_of
 from .costs import cost_json, whole_cell
 from .live import tree_lines
 from .place import Place
@@ -31,6 +32,7 @@ from .words import cut, first_line, length, moment, one_error, safe, shown
 
 if TYPE_CHECKING:
     from perdure.agents.ledgers import Ledger
+    from perdure.approvals.audit import AuditRecord
     from perdure.durable import ExecutionInfo, LocalEngine, Wait
 
 STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "timed_out")
@@ -42,11 +44,14 @@ def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> No
     engine = place.open()
     try:
         runs = _select(engine, status, limit)
-        listed = [(run, _waits(engine, run), brief_ledger(engine, run)) for run in runs]
+        listed = [
+            (run, _waits(engine, run), _approvals(engine, run), brief_ledger(engine, run))
+            for run in runs
+        ]
     finally:
         engine.close()
     if as_json:
-        say_json([summary(run, waits) | cost_json(cost.totals) for run, waits, cost in listed])
+        say_json([summary(run, waits) | cost_json(cost.totals) for run, waits, _, cost in listed])
     elif listed:
         say_table([_HEAD, *(_list_row(*each) for each in listed)])
     else:
@@ -97,13 +102,21 @@ def _waits(engine: LocalEngine, run: ExecutionInfo) -> list[Wait]:
     return engine.get(run.id).waiting_for() if status_of(run) == "waiting" else []
 
 
+def _approvals(engine: LocalEngine, run: ExecutionInfo) -> list[AuditRecord]:
+    """Return the approvals of a run that waits; most have none, which one look tells."""
+    if status_of(run) != "waiting" or not engine.steps(run.id, REQUEST):
+        return []
+    return asked_in(engine.operations(run.id), run.handler, run.status.value)
+
+
 _TITLES = ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "COST", "WAITS FOR")
 _HEAD = [Text(title, "dim") for title in _TITLES]
 
 
-def _list_row(run: ExecutionInfo, waits: Sequence[Wait], cost: Ledger) -> list[Text]:
+def _list_row(
+    run: ExecutionInfo, waits: Sequence[Wait], approvals: Sequence[AuditRecord], cost: Ledger
+) -> list[Text]:
     status = status_of(run)
-    more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
     return [
         Text(run.id),
         Text(safe(run.handler)),
@@ -111,7 +124,7 @@ def _list_row(run: ExecutionInfo, waits: Sequence[Wait], cost: Ledger) -> list[T
         Text(moment(run.created), "dim"),
         Text(length(seconds_of(run))),
         Text(whole_cell(cost)),
-        Text(wait_words(waits[0]) + more if waits else _idle(status), "dim"),
+        Text(waits_words(waits, approvals) or _idle(status), "dim"),
     ]
 
 
@@ -137,6 +150,10 @@ def _show(console: Console, account: Account, place: Place) -> None:
         say_lines(console, tree_lines(rows))
     report.costs(console, account, blank=True)
     say(console)
+    suspended = info.status == "RUNNING" and not info.active and account.waits
+    for record in account.approvals:
+        if record.state != "open" or not suspended:
+            say(console, f"approval {title_of(record)!r}: {record_words(record)}")
     match info.status:
         case "SUCCEEDED":
             say(console, shown(account.result))

@@ -9,18 +9,23 @@ from rich.console import Console
 from rich.text import Text
 
 from .account import Account, wait_words
+from .asked import pending, record_words, title_of, without
 from .costs import OFFLINE, question_of, totals_line, used_offline
 from .drive import Before
 from .place import Place, near
 from .screen import columns, say
 from .traces import recorded_lines
 from .tree import Row, State, is_shown
+from .ways import base_url, commands_of, page_of
 from .words import length, one_error, shown
 
 if TYPE_CHECKING:
+    from perdure.approvals.audit import AuditRecord
     from perdure.durable import Wait
 
 _RESUMABLE = ("FAILED", "TIMED_OUT")
+_MOST = 10
+"""Of what a run waits for, as many are named."""
 
 
 def begin(console: Console, id: str, handler: str, was: Before) -> None:
@@ -68,11 +73,19 @@ def ended_before(console: Console, account: Account, place: Place) -> None:
 
 def suspended(console: Console, account: Account, place: Place, target: str | None) -> None:
     """Say what the run waits for, and how to continue."""
+    asked = pending(account.approvals)
+    waits = without(account.waits, account.approvals)
     say(console, "suspended; it waits for", "yellow")
-    for wait in account.waits[:10]:
+    for record in asked[:_MOST]:
+        say(console, f"  approval {title_of(record)!r}: {record_words(record)}")
+    for wait in waits[:_MOST]:
         say(console, f"  {wait_words(wait)}")
-    if len(account.waits) > 10:
-        say(console, f"  … and {len(account.waits) - 10:,} more")
+    more = max(0, len(asked) - _MOST) + max(0, len(waits) - _MOST)
+    if more:
+        say(console, f"  … and {more:,} more")
+    if asked:
+        say(console, "decide with")
+        _commands(console, _ways_to_decide(asked, place))
     say(console, "continue with")
     _commands(console, _ways_on(account, place, target))
 
@@ -127,16 +140,30 @@ def _done(console: Console, account: Account, was: Before) -> None:
     say(console, shown(account.result))
 
 
+def _ways_to_decide(asked: Sequence[AuditRecord], place: Place) -> list[tuple[str, str]]:
+    """Return the pages and commands that decide what is asked."""
+    ways: list[tuple[str, str]] = []
+    for record in asked[:5]:
+        if page := page_of(record, place):
+            ways.append((page, "the page; sign in with `" + place.command("login") + "`"))
+        ways += commands_of(record, place, asked)
+    return ways
+
+
 def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[str, str]]:
     id, ways = account.info.id, []
-    asked = [wait for wait in account.waits if wait.kind in ("event", "callback")]
+    waits = without(account.waits, account.approvals)
+    asked = [wait for wait in waits if wait.kind in ("event", "callback")]
     for wait in asked[:5]:
         ways += _answers(account, place, wait)
-    due = "goes on, once it is answered" if asked else "goes on, once it is due"
-    ways.append((place.command("resume", id), due))
+    decided = bool(pending(account.approvals))
+    due = "decided" if decided else "answered" if asked else "due"
+    ways.append((place.command("resume", id), f"goes on, once it is {due}"))
     file = target or (account.info.source and near(account.info.source))
     if file:
-        ways.append((place.command("serve", file), "stays up, and runs whatever falls due"))
+        page = ", with a page to decide on" if decided and base_url(place) is None else ""
+        up = f"stays up, and runs whatever falls due{page}"
+        ways.append((place.command("serve", file), up))
     return ways
 
 

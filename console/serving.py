@@ -19,7 +19,8 @@ from rich.text import Text
 
 from perdure.durable.errors import ExecutionNotFoundError
 
-from .account import account_of, wait_words
+from .account import account_of, waits_words
+from .asked import asked_in
 from .costs import whole_cell
 from .loader import Loaded, load
 from .logs import show_logs
@@ -118,9 +119,9 @@ class _Watch:
 
     def _waits(self, info: ExecutionInfo) -> None:
         waits = self._engine.get(info.id).waiting_for()
+        approvals = asked_in(self._engine.operations(info.id))
         if waits:
-            more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-            self._line(info.id, "waits", f"for {wait_words(waits[0])}{more}", "yellow")
+            self._line(info.id, "waits", f"for {waits_words(waits, approvals)}", "yellow")
 
     def _end(self, info: ExecutionInfo) -> None:
         account = account_of(self._engine, info.id)

@@ -2,7 +2,8 @@
 
 A row says what an operation is doing in the words a person would use; what was recorded before the
 command began is `replayed`. Markers that no person asked for have no row: `Now`, `Patched`, and
-the callback that holds a failure open.
+the callback that holds a failure open. An approval is one row: of what stands inside it, only the
+messages that are being sent or could not be are shown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 
 from perdure.durable.operations import Operation, OperationStatus, OperationType, SubType
 
+from .asked import NOTICE, asked_in, row_note
 from .costs import call_note, is_call
 from .words import from_ms, one_error, until
 
@@ -103,7 +105,8 @@ def rows_of(operations: Mapping[str, Operation], at: Moment) -> list[Row]:
         if is_shown(operation):
             parent = operation.parent if operation.parent in known else None
             children.setdefault(parent, []).append((path, operation))
-    return _inside(children, None, "", 0, at)
+    approvals = {each.request.operation: row_note(each) for each in asked_in(operations)}
+    return _inside(_Tree(children, approvals, at), None, "", 0)
 
 
 def news(rows: Sequence[Row]) -> list[Row]:
@@ -123,19 +126,44 @@ def fit(rows: Sequence[Row], height: int) -> list[Row]:
     return folded
 
 
-def _inside(
-    children: Mapping[str | None, list[tuple[str, Operation]]],
-    parent: str | None,
-    prefix: str,
-    depth: int,
-    at: Moment,
-) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """What rows are made of.
+
+    Attributes:
+        children: the operations by the id of what they stand in, each with its path.
+        approvals: what to say of each approval, by the id of its scope.
+    """
+
+    children: Mapping[str | None, list[tuple[str, Operation]]]
+    approvals: Mapping[str, str]
+    at: Moment
+
+
+def _inside(tree: _Tree, parent: str | None, prefix: str, depth: int) -> list[Row]:
     rows: list[Row] = []
-    for path, operation in children.get(parent, ()):
+    for path, operation in tree.children.get(parent, ()):
         label = path.removeprefix(prefix).removeprefix("/") if prefix else path
-        row = _row(path, label, depth, operation, at)
-        inside = _inside(children, operation.id, path, depth + 1, at)
-        rows += [_scope(row, operation, inside) if inside else row, *inside]
+        row = _row(path, label, depth, operation, tree.at)
+        inside = _inside(tree, operation.id, path, depth + 1)
+        if inside:
+            row = _scope(row, operation, inside)
+        if operation.id in tree.approvals:
+            rows.append(replace(row, note=tree.approvals[operation.id]))
+            rows += _messages(tree, operation.id, path, depth + 1)
+        else:
+            rows += [row, *inside]
+    return rows
+
+
+def _messages(tree: _Tree, scope: str, prefix: str, depth: int) -> list[Row]:
+    """Return the rows of an approval's messages that say something: sending, or not sent."""
+    rows: list[Row] = []
+    for path, operation in tree.children.get(scope, ()):
+        if operation.subtype == NOTICE:
+            row = _row(path, path.removeprefix(f"{prefix}/"), depth, operation, tree.at)
+            rows += [row] if row.state not in (State.DONE, State.REPLAYED) else []
+        rows += _messages(tree, operation.id, prefix, depth)
     return rows
 
 
