@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from perdure.durable import Context, Duration, RetryPolicy, current_step, durable_execution
+from perdure.durable import (
+    CallbackError,
+    Completion,
+    Context,
+    Duration,
+    RetryPolicy,
+    current_step,
+    durable_execution,
+)
+from perdure.durable.gated import withdraw
 
+from ..both import inner
 from .stage import until
 from .worlds import AwsWorld, Outcome, World, events_of
 
@@ -169,6 +179,35 @@ def test_a_callback_is_completed_from_outside_by_the_id_it_was_submitted_with(
     ]
     opened = next(e for e in run.history() if e["EventType"] == "CallbackStarted")
     assert submitted == [opened["CallbackStartedDetails"]["CallbackId"]]
+
+
+def test_a_step_withdraws_the_callback_that_lost_its_race(world: World, make: Make) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        bare = inner(context)
+        opened = {name: await context.callback(name, timeout=60) for name in ("first", "second")}
+
+        def waits_for(name: str) -> Any:
+            async def branch(_: Any) -> Any:
+                return await opened[name].result()
+
+            return branch
+
+        branches = {name: waits_for(name) for name in opened}
+        race = Completion(min_successful=1)
+        found = list(await context.parallel("race", branches, completion=race))
+        ids = [each.id for each in opened.values()]
+        closed = await context.step(
+            "withdraw", lambda: [withdraw(bare, id, "decided", "Decided") for id in ids]
+        )
+        try:
+            await opened["first"].result()
+        except CallbackError as error:
+            return [found, closed, error.error_type, error.error.message]
+
+    run = world.start(make(body, name="racer"))
+    run.send("second", "yes")
+
+    assert run.outcome() == Outcome([["yes"], [True, False], "Decided", "decided"])
 
 
 @pytest.mark.parametrize("nesting", ["nested", "flat"])

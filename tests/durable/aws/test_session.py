@@ -8,10 +8,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from perdure.durable import Context, Limits, SystemClock, UsageError, durable_execution
+from perdure.durable import (
+    Context,
+    ErrorObject,
+    Limits,
+    SystemClock,
+    UsageError,
+    durable_execution,
+)
 from perdure.durable.aws import service, session
 from perdure.durable.aws.service import LambdaService, ServiceError
 from perdure.durable.aws.session import AwsSession
@@ -32,6 +40,8 @@ class Service:
         self.calls: list[Any] = []
         self.answer: Callable[[int, list[Any]], Answer] = lambda number, updates: taken(number)
         self.pages: dict[str, Any] = {}
+        self.failed: list[tuple[str, Any]] = []
+        self.refusal: Answer | None = None
         self._server = HttpServer(self._route)
         self.url = self._server.url
 
@@ -43,6 +53,10 @@ class Service:
             marker = path.partition("Marker=")[2].partition("&")[0]
             return 200, {}, json.dumps(self.pages[marker]).encode()
         call = json.loads(body)
+        if path.endswith("/fail"):
+            self.failed.append((unquote(path.split("/")[-2]), call))
+            status, headers, answer = self.refusal or (200, {}, {})
+            return status, headers, json.dumps(answer).encode()
         self.calls.append(call)
         status, headers, answer = self.answer(len(self.calls), call["Updates"])
         return status, headers, json.dumps(answer).encode()
@@ -104,6 +118,18 @@ def opened(lone: LambdaService) -> AwsSession:
 def step_ended(number: int, payload: str = "1") -> Event:
     id = f"scope-{number}"
     return Event(EventKind.STEP_SUCCEEDED, 2, id, None, "s", "Step", 1, 1, payload)
+
+
+def with_callback(lone: LambdaService) -> AwsSession:
+    """Return a session whose run has a callback of the id `CB+1=`."""
+    callback = {
+        "Id": "scope-1",
+        "Type": "CALLBACK",
+        "Status": "STARTED",
+        "StartTimestamp": 1,
+        "CallbackDetails": {"CallbackId": "CB+1="},
+    }
+    return AwsSession.open(lone, SystemClock(), invocation(callback))
 
 
 # -- events that are none ---------------------------------------------------------------------
@@ -386,3 +412,52 @@ def test_a_result_over_the_size_of_an_output_is_checkpointed(
 
     assert run.outcome() == Outcome("x" * 6_500_000)
     assert aws.calls["CheckpointDurableExecution"] == 1
+
+
+# -- callbacks that are withdrawn -------------------------------------------------------------
+
+
+OVER = ErrorObject("over", "Over")
+
+
+def test_a_callback_of_the_run_is_failed_at_the_service(api: Service, lone: LambdaService) -> None:
+    assert with_callback(lone).fail_callback("CB+1=", OVER) is True
+
+    ((id, error),) = api.failed
+    assert id == "CB+1="
+    assert (error["ErrorMessage"], error["ErrorType"]) == ("over", "Over")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refused(400, "CallbackTimeoutException", "has expired or was already closed"),
+        refused(404, "ResourceNotFoundException", "no such callback"),
+        (404, {}, {"message": "Callback CB+1= not found"}),
+    ],
+    ids=["closed", "unknown", "local runner"],
+)
+def test_a_callback_that_is_closed_is_not_failed_again(
+    api: Service, lone: LambdaService, refusal: Answer
+) -> None:
+    api.refusal = refusal
+
+    assert with_callback(lone).fail_callback("CB+1=", OVER) is False
+
+
+def test_a_callback_of_another_run_is_left_alone(api: Service, lone: LambdaService) -> None:
+    assert with_callback(lone).fail_callback("CB2", OVER) is False
+    assert api.failed == []
+
+
+@pytest.mark.parametrize(("status", "transient"), [(429, True), (500, True), (403, False)])
+def test_a_service_that_refuses_to_fail_a_callback_is_told_of_without_the_id(
+    api: Service, lone: LambdaService, status: int, transient: bool
+) -> None:
+    api.refusal = refused(status, "Refused", "not callback CB+1=")
+
+    with pytest.raises(ServiceError, match="the callback was not failed: Refused") as caught:
+        with_callback(lone).fail_callback("CB+1=", OVER)
+
+    assert caught.value.transient is transient
+    assert "CB+1=" not in str(caught.value)
