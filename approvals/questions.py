@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -83,10 +83,10 @@ class Question:
     """
 
     field: Field
-    original: Any = ABSENT
-    nullable: bool = False
-    optional: bool = False
-    values: Mapping[str, Any] = field(default_factory=dict)
+    original: Any
+    nullable: bool
+    optional: bool
+    values: Mapping[str, Any]
 
     def read(self, text: str) -> Any:
         """Return the value of what was filled in, or `ABSENT`; untouched, it is the original.
@@ -119,7 +119,7 @@ def whole_question(label: str, kind: FieldKind, original: Any = ABSENT) -> Quest
         required=not isinstance(original, str),
         value="" if original is ABSENT else _text(kind, original),
     )
-    return Question(asked, original)
+    return Question(asked, original, nullable=False, optional=False, values={})
 
 
 def questions_of(schema: Mapping[str, Any], original: Any) -> tuple[Question, ...]:

@@ -86,7 +86,9 @@ def _telling(error: ValidationError) -> ValidationError:
 def _told(error: ValidationError) -> Iterable[tuple[str, str]]:
     path = list(error.absolute_path)
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        listed: Any = error.validator_value
+        found: Any = error.instance
+        missing = [name for name in listed if name not in found]
         return [_placed([*path, name], NEEDED) for name in missing]
     return [_placed(path, _words(error))]
 
@@ -100,7 +102,8 @@ def _placed(path: list[str | int], text: str) -> tuple[str, str]:
 
 
 def _words(error: ValidationError) -> str:
-    rule, bound, found = str(error.validator), error.validator_value, error.instance
+    rule, bound = str(error.validator), error.validator_value
+    found: Any = error.instance
     if rule in _SIZES:
         if bound == 1 and len(found) == 0:
             return NEEDED
