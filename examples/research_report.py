@@ -1,6 +1,10 @@
-"""A question answered from a folder of documents: planned, researched, written, reviewed, saved.
+"""A question answered from a folder of documents: planned, researched, written, reviewed, approved.
 
     perdure run examples/research_report.py
+
+It ends by asking a person, and waits for days if need be, as rows on disk. They decide with
+`perdure approve ID`, on the page of `perdure serve`, or, with `"via": ["slack:C0123"]` or
+`["email"]`, where the message is. Only what was approved is saved.
 
 Every call of a model is paid once: kill the run at any point, start it again, and it goes on. The
 default model is an offline stand-in that extracts sentences and does not reason; name another with
@@ -14,7 +18,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -24,6 +28,7 @@ from pydantic import (
     PositiveFloat,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from perdure.agents import (
@@ -38,7 +43,11 @@ from perdure.agents import (
     research,
     synthesize,
 )
-from perdure.durable import Context, current_step, durable_execution
+from perdure.approvals import Decision, await_approval
+from perdure.approvals.people import account, approvers_of
+from perdure.approvals.requests import Policy
+from perdure.approvals.vias import channels_of, check_reach
+from perdure.durable import Context, Duration, UsageError, current_step, durable_execution
 from perdure.prompts import Prompt
 
 HERE = Path(__file__).resolve().parent
@@ -102,9 +111,13 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
         remarks = verdict.remarks
         report = synthesize(context, findings, name="revise", hints=remarks, **asking)
         verdict = review(context, "review-again", request, report, asking)
-    saved = context.step("save", lambda: save(request.out, report.markdown(findings)))
+    decision = ask(context, request, report.markdown(findings), verdict.words(revised))
+    saved = None
+    if decision.approved:
+        saved = context.step("save", lambda: save(request.out, decision.subject))
     return {
         "report": saved,
+        "approval": words_of(decision),
         "sources": len(report.cited),
         "verdict": verdict.words(revised),
         "failures": [f"{each.task_id}: {each.message}" for each in report.failures],
@@ -123,6 +136,9 @@ class Request(BaseModel):
     model: str = "offline"
     folder: Path = HERE / "library"
     out: Path = HERE / "out"
+    approvers: list[str] | None = None
+    via: list[str] = ["web"]
+    timeout_days: float = Field(default=7, gt=0, le=365)
     max_tasks: int = Field(default=5, ge=1, le=20)
     budget_usd: PositiveFloat | None = None
     need_all: bool = False
@@ -144,6 +160,16 @@ class Request(BaseModel):
         if not documents_in(folder):
             raise ValueError(f"{folder} holds no document ({', '.join(SUFFIXES)})")
         return folder
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        try:
+            asked = account() if self.approvers is None else self.approvers
+            policy = Policy(approvers=approvers_of(asked))
+            check_reach(channels_of(self.via), policy)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @property
     def budget(self) -> Budget | None:
@@ -289,6 +315,31 @@ def review(
     return cast(
         "Verdict", llm(context, name, REVIEWER, inputs=inputs, output=Verdict, **asking).output
     )
+
+
+# Approve
+
+
+def ask(context: Context, request: Request, text: str, verdict: str) -> Decision:
+    """Ask a person whether the report may be saved; they may change it, too."""
+    approvers = request.approvers
+    if approvers is None:
+        approvers = [context.step("account", account)]
+    return await_approval(
+        context,
+        text,
+        title=f"Save the report? Its review says: {verdict}"[:150],
+        approvers=approvers,
+        via=request.via,
+        timeout=Duration.from_days(request.timeout_days),
+        allow=("approve", "reject", "edit"),
+    )
+
+
+def words_of(decision: Decision) -> str:
+    """Say who decided what, and why."""
+    who = "by nobody in time" if decision.kind == "expired" else f"by {decision.by.identity}"
+    return f"{decision.kind} {who}" + (f": {decision.comment}" if decision.comment else "")
 
 
 # Save

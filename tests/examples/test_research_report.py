@@ -11,6 +11,12 @@ import pytest
 
 from perdure.agents.citations import cited
 from perdure.agents.testing import ScriptedModel
+from perdure.approvals.callbacks import Standing
+from perdure.approvals.journal import LocalCallbacks
+from perdure.approvals.office import Office
+from perdure.approvals.people import Principal, account
+from perdure.approvals.requests import Action
+from perdure.approvals.voting import cast, claims_of
 from perdure.durable import ExecutionFailedError
 from perdure.durable.testing import Runner, check_replay
 
@@ -33,10 +39,37 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PERDURE_EXAMPLE_FIXED", raising=False)
 
 
+def decided(runner: Runner, action: Action = "approve", **more: Any) -> Any:
+    """Run until a person is asked, decide as the account on the machine, and go on."""
+    callbacks = LocalCallbacks(runner.engine)
+    while True:
+        runner.settle()
+        due = runner.engine.next_timer()
+        if callbacks.inbox().count or due is None:
+            break
+        runner.clock.set(due)
+    for standing in callbacks.inbox().entries:
+        assert isinstance(standing, Standing)
+        claims = claims_of(standing, [account()])
+        assert claims is not None
+        outcome = cast(
+            Office.at(runner.engine.home, runner.clock),
+            callbacks,
+            claims,
+            action=action,
+            by=Principal(identity=account(), assurance="cli"),
+            approver=account(),
+            channel="terminal",
+            **more,
+        )
+        assert outcome.kind == "recorded", outcome
+    runner.settle()
+    return runner.engine.get("first")
+
+
 def finished(runner: Runner, example: ModuleType, event: Any) -> Any:
-    run = runner.start(example.handler, event, id="first")
-    runner.run_until_idle()
-    return run
+    runner.start(example.handler, event, id="first")
+    return decided(runner)
 
 
 def outcome(runner: Runner, example: ModuleType, event: Any) -> dict[str, Any]:
@@ -104,7 +137,7 @@ def test_a_resume_runs_the_failed_task_alone(
         before = names_of(run)
         monkeypatch.setenv("PERDURE_EXAMPLE_FIXED", "1")
         runner.engine.resume("first")
-        runner.run_until_idle()
+        decided(runner)
         assert run.result(timeout=0)["failures"] == []
         after = names_of(run)
         check_replay(run)
@@ -123,8 +156,7 @@ def test_a_killed_run_goes_on_and_pays_nothing_twice(example: ModuleType, tmp_pa
         runner.crash_after(25)
         runner.run_until_idle()
         runner.restart()
-        runner.run_until_idle()
-        run = runner.engine.get("first")
+        run = decided(runner)
         assert run.result(timeout=5)["verdict"] == "accepted"
         # A turn in flight when the process died is asked again, at most one for each branch.
         assert whole["turn"] <= names_of(run)["turn"] <= whole["turn"] + 4
@@ -178,13 +210,45 @@ def test_a_budget_that_is_too_small_asks_and_goes_on_when_it_is_raised(
     example: ModuleType, tmp_path: Path
 ) -> None:
     with Runner(tmp_path / "journal.db") as runner:
-        run = finished(runner, example, {"out": str(tmp_path), "budget_usd": 0.0001})
+        event = {"out": str(tmp_path), "budget_usd": 0.0001}
+        run = runner.start(example.handler, event, id="first")
+        runner.run_until_idle()
         assert [wait.path for wait in run.waiting_for()] == ["budget"]
         assert not list(tmp_path.glob("*.md"))
         runner.engine.send(run.id, "budget", {"usd": 5})
-        runner.run_until_idle()
+        decided(runner)
         assert run.result(timeout=0)["failures"] == []
     assert list(tmp_path.glob("*.md"))
+
+
+def test_a_report_that_is_rejected_is_not_saved(example: ModuleType, tmp_path: Path) -> None:
+    with Runner(tmp_path / "journal.db") as runner:
+        runner.start(example.handler, {"out": str(tmp_path / "out")}, id="first")
+        result = decided(runner, "reject", comment="the figures are old").result(timeout=0)
+    assert result["report"] is None
+    assert result["approval"] == f"rejected by {account()}: the figures are old"
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_person_wrote_into_the_report_is_saved(example: ModuleType, tmp_path: Path) -> None:
+    with Runner(tmp_path / "journal.db") as runner:
+        runner.start(example.handler, {"out": str(tmp_path / "out")}, id="first")
+        run = decided(runner, "edit", value="# Choose the heat pump\n")
+        result = run.result(timeout=0)
+        check_replay(run)
+    assert result["approval"] == f"edited by {account()}"
+    assert Path(result["report"]).read_text() == "# Choose the heat pump\n"
+
+
+def test_a_report_that_nobody_looks_at_is_not_saved(example: ModuleType, tmp_path: Path) -> None:
+    with Runner(tmp_path / "journal.db") as runner:
+        event = {"out": str(tmp_path / "out"), "timeout_days": 2}
+        run = runner.start(example.handler, event, id="first")
+        began = runner.clock.now()
+        runner.run_until_idle()
+        assert run.result(timeout=0)["approval"] == "expired by nobody in time"
+        assert runner.clock.now() >= began + 2 * 86_400_000
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +261,10 @@ def test_a_budget_that_is_too_small_asks_and_goes_on_when_it_is_raised(
         ({"budget_usd": 0}, r"budget_usd: .*greater than 0"),
         ({"fail-task": 1}, r"fail-task: Extra inputs.*fields: question, model, folder"),
         ({"slow": -1}, "slow"),
+        ({"approvers": []}, "approvers is empty"),
+        ({"approvers": ["alice"]}, r"an approver is alice@example\.org, .* not 'alice'"),
+        ({"approvers": ["alice@example.org"]}, r"via \(web\) has no channel .* add 'email'"),
+        ({"via": ["fax"]}, "'fax', which is no channel"),
     ],
 )
 def test_a_wrong_input_is_told_what_is_wrong(example: ModuleType, event: Any, words: str) -> None:
