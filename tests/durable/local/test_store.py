@@ -19,7 +19,8 @@ from perdure.durable.limits import Limits
 from perdure.durable.local.service import LocalService, Start
 from perdure.durable.local.session import LocalSession
 from perdure.durable.local.store import Store
-from perdure.durable.names import operation_id
+from perdure.durable.names import ROOT, operation_id
+from perdure.durable.operations import ErrorObject
 from perdure.durable.session import Pending, Succeeded
 
 
@@ -131,6 +132,19 @@ def test_a_freed_run_records_nothing_of_who_held_it(store: Store, service: Local
     again.load(store._connection)
     again.wait(again.enqueue(step("mine"), None))
     assert [name for _, _, name in names(store)] == [None, "mine"]
+
+
+def test_a_stale_run_withdraws_no_callback(store: Store, service: LocalService) -> None:
+    (stale,) = started(service, "a")
+    id = operation_id(ROOT, "ask", 0)
+    opened = Event(EventKind.CALLBACK_STARTED, 1, id, None, "ask", "Callback")
+    fold(stale.operations, opened)
+    stale.wait(stale.enqueue([opened], None))
+    callback = stale.callback_id(stale.operations[id])
+    take_over(store, stale)
+    with pytest.raises(LeaseLostError):
+        stale.fail_callback(callback, ErrorObject("over", "Over"))
+    assert names(store) == [(stale.run, 1, "ask")]
 
 
 def test_a_run_that_was_given_back_records_nothing_more(
