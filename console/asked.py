@@ -6,13 +6,14 @@ made safe to print.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from perdure.durable.operations import Operation
 
-from .words import cut, first_line, safe
+from .words import cut, first_line, safe, shown
 
 if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
@@ -23,7 +24,8 @@ REQUEST = "ApprovalRequest"
 """The subtype of the step that records what is asked."""
 NOTICE = "ApprovalNotice"
 """The subtype of a step that tells somebody."""
-_TITLE, _COMMENT = 80, 120
+_TITLE, _COMMENT, _SUBJECT = 80, 120, 4_000
+"""The most characters shown of each."""
 PENDING = ("open", "recorded")
 
 
@@ -90,6 +92,19 @@ def record_words(record: AuditRecord) -> str:
             return f"not decided: {first_line(record.error or 'no reason given')}, {fingerprint}"
         case _:
             return f"not decided: the run ended before, {fingerprint}"
+
+
+def subject_lines(record: AuditRecord) -> list[str]:
+    """Return what is to be decided on, for a terminal: the preview, else the subject, and links."""
+    request = record.request
+    subject = json.loads(request.subject)
+    text = request.preview or (subject if isinstance(subject, str) else shown(subject))
+    lines = safe(text[:_SUBJECT]).splitlines()
+    if len(text) > _SUBJECT:
+        lines.append(f"… {len(text) - _SUBJECT:,} more characters; --json has all")
+    if request.preview is not None:
+        lines.append("(a preview; --json has the subject itself)")
+    return lines + [f"{first_line(each.title)}: {safe(each.url)}" for each in request.attachments]
 
 
 def decision_words(decision: Decision, *, brief: bool = False) -> str:

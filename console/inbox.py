@@ -108,8 +108,9 @@ class _Asked:
 
 
 def _approval(record: AuditRecord, asked: Iterable[AuditRecord], place: Place) -> Line:
-    command = commands_of(record, place, asked)[0][0]
     request = record.request
+    ways = commands_of(record, place, asked)
+    command = ways[0][0] if ways else place.command("show", request.execution)
     return Line(
         title_of(record),
         request.execution,

@@ -22,7 +22,7 @@ from .account import (
     summary,
     waits_words,
 )
-from .asked import REQUEST, asked_in, record_words, title_of
+from .asked import REQUEST, asked_in, pending, record_words, subject_lines, title_of
 from .costs import cost_json, whole_cell
 from .live import tree_lines
 from .place import Place
@@ -154,6 +154,11 @@ def _show(console: Console, account: Account, place: Place) -> None:
     for record in account.approvals:
         if record.state != "open" or not suspended:
             say(console, f"approval {title_of(record)!r}: {record_words(record)}")
+    for record in pending(account.approvals):
+        say(console, f"approval {title_of(record)!r} asks to decide on")
+        for line in subject_lines(record):
+            say(console, f"  {line}".rstrip())
+        say(console)
     match info.status:
         case "SUCCEEDED":
             say(console, shown(account.result))
@@ -163,7 +168,7 @@ def _show(console: Console, account: Account, place: Place) -> None:
             say(console, "a process runs it; if that was killed, go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")
         case "RUNNING" if account.waits:
-            report.suspended(console, account, place, None)
+            report.suspended(console, account, place, None, seen=True)
         case _:
             say(console, "nothing runs it; go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")

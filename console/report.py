@@ -17,7 +17,7 @@ from .screen import columns, say
 from .traces import recorded_lines
 from .tree import Row, State, is_shown
 from .ways import base_url, commands_of, page_of
-from .words import length, one_error, shown
+from .words import length, one_error, safe, shown
 
 if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
@@ -71,8 +71,14 @@ def ended_before(console: Console, account: Account, place: Place) -> None:
         ended_badly(console, account, place)
 
 
-def suspended(console: Console, account: Account, place: Place, target: str | None) -> None:
-    """Say what the run waits for, and how to continue."""
+def suspended(
+    console: Console, account: Account, place: Place, target: str | None, *, seen: bool = False
+) -> None:
+    """Say what the run waits for, and how to continue.
+
+    Args:
+        seen: what is to be decided on was shown before.
+    """
     asked = pending(account.approvals)
     waits = without(account.waits, account.approvals)
     say(console, "suspended; it waits for", "yellow")
@@ -85,7 +91,7 @@ def suspended(console: Console, account: Account, place: Place, target: str | No
         say(console, f"  … and {more:,} more")
     if asked:
         say(console, "decide with")
-        _commands(console, _ways_to_decide(asked, place))
+        _commands(console, _ways_to_decide(asked, place, seen=seen))
     say(console, "continue with")
     _commands(console, _ways_on(account, place, target))
 
@@ -140,14 +146,24 @@ def _done(console: Console, account: Account, was: Before) -> None:
     say(console, shown(account.result))
 
 
-def _ways_to_decide(asked: Sequence[AuditRecord], place: Place) -> list[tuple[str, str]]:
+def _ways_to_decide(
+    asked: Sequence[AuditRecord], place: Place, *, seen: bool
+) -> list[tuple[str, str]]:
     """Return the pages and commands that decide what is asked."""
-    ways: list[tuple[str, str]] = []
-    for record in asked[:5]:
-        if page := page_of(record, place):
-            ways.append((page, "the page; sign in with `" + place.command("login") + "`"))
-        ways += commands_of(record, place, asked)
+    show = (place.command("show", asked[0].request.execution), "shows what is to be decided on")
+    ways = [] if seen else [show]
+    for record in asked[:_MOST]:
+        mine = commands_of(record, place, asked)
+        if mine and (page := page_of(record, place)):
+            ways.append((page, f"the page; sign in with `{place.command('login')}`"))
+        ways += mine or [(_elsewhere(record), "not for the account you are on this machine")]
     return ways
+
+
+def _elsewhere(record: AuditRecord) -> str:
+    """Say where others decide an approval."""
+    channels = sorted({safe(each.channel) for each in record.told if each.channel})
+    return f"a message by {' and '.join(channels)}" if channels else "their own account"
 
 
 def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[str, str]]:

@@ -28,12 +28,14 @@ _WHY = {
 def commands_of(
     record: AuditRecord, place: Place, open_: Iterable[AuditRecord] = ()
 ) -> list[tuple[str, str]]:
-    """Return the command lines that decide an approval, and what each does.
+    """Return the command lines that decide an approval, and what each does; none for others.
 
     Args:
         open_: the approvals that are open in its run; the name is left out if it is the only one.
     """
     request = record.request
+    if not may_decide(record):
+        return []
     named = [record.path] if len({each.path for each in open_} | {record.path}) > 1 else []
     ways = []
     for action in request.allowed:
@@ -41,6 +43,14 @@ def commands_of(
         command = place.command(action, request.execution, *named, *confirm)
         ways.append((command + (" VALUE" if action in ("edit", "respond") else ""), _WHY[action]))
     return ways
+
+
+def may_decide(record: AuditRecord) -> bool:
+    """Return whether the account on this machine is among those who may decide."""
+    from perdure.approvals.people import account
+
+    policy, me = record.request.policy, account()
+    return me not in policy.requested_by and any(me in each.identities for each in policy.everyone)
 
 
 def page_of(record: AuditRecord, place: Place) -> str | None:
