@@ -51,64 +51,64 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """One full sentence for a person; what others wrote is made visible, and not escaped."""
+        """One sentence for a person, without its full stop; not escaped for any medium."""
         return _TEXTS[self.kind](self)
 
 
 def _recorded(outcome: Outcome) -> str:
     if outcome.decision is None:
-        return "Recorded: the run goes on with this answer."
+        return "Recorded: the run goes on with this answer"
     if outcome.quorum:
-        return f"Your vote is recorded: {_vote(outcome.decision)}."
-    return f"Recorded: {_decided(outcome.decision)}."
+        return f"Your vote is recorded: {_vote(outcome.decision)}"
+    return f"Recorded: {_decided(outcome.decision)}"
 
 
 def _again(outcome: Outcome) -> str:
     if outcome.decision is None:
         return _already(outcome)
     if outcome.quorum:
-        return f"Your vote was recorded before: {_vote(outcome.decision)}; it counts once."
-    return f"This was recorded before: {_decided(outcome.decision)}."
+        return f"Your vote was recorded before: {_vote(outcome.decision)}; it counts once"
+    return f"This was recorded before: {_decided(outcome.decision)}"
 
 
 def _already(outcome: Outcome) -> str:
     decision = outcome.decision
     if decision is None:
-        return "This was answered before, or its time was up; your answer was not recorded."
+        return "This was answered before, or its time was up; your answer was not recorded"
     if outcome.quorum:
         who = named(decision.by)
-        return f"{who} voted before: {_vote(decision)}; only the first vote of a person counts."
-    return f"Already {_decided(decision)}; nothing else was recorded."
+        return f"{who} voted before: {_vote(decision)}; only the first vote of a person counts"
+    return f"Already {_decided(decision)}; nothing else was recorded"
 
 
 def _expired(outcome: Outcome) -> str:
     when = f" at {in_utc(outcome.closed)}" if outcome.closed is not None else ""
-    return f"Time was up{when}; nothing was recorded for you."
+    return f"Time was up{when}; nothing was recorded for you"
 
 
 def _withdrawn(outcome: Outcome) -> str:
     decision = outcome.decision
     if decision is not None and decision.kind in _DECIDED:
-        return f"Already {_decided(decision)}; this vote is not needed, and was not recorded."
+        return f"Already {_decided(decision)}; this vote is not needed, and was not recorded"
     why = outcome.errors.get("", "it was withdrawn")
-    return f"This is not asked any more: {why}; nothing was recorded for you."
+    return f"This is not asked any more: {why}; nothing was recorded for you"
 
 
 def _refused(outcome: Outcome) -> str:
-    return f"Not recorded: {visible(outcome.errors.get('', 'you may not decide here'))}."
+    return f"Not recorded: {visible(outcome.errors.get('', 'you may not decide here'))}"
 
 
 def _invalid(outcome: Outcome) -> str:
     wrong = "; ".join(f"{name}: {text}" if name else text for name, text in outcome.errors.items())
-    return f"Not recorded: {visible(wrong)}."
+    return f"Not recorded: {visible(wrong)}"
 
 
 def _unavailable(outcome: Outcome) -> str:
-    return "Not recorded, as far as is known; please try again."
+    return "Not recorded, as far as is known; please try again"
 
 
 def _unknown(outcome: Outcome) -> str:
-    return "There is no such request; nothing was recorded."
+    return "There is no such request; nothing was recorded"
 
 
 _TEXTS: dict[OutcomeKind, Callable[[Outcome], str]] = {

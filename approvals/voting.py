@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,9 +27,10 @@ from .people import IdentityKind, Principal, kind_of
 from .requests import Action, ApprovalRequest, canonical
 from .tokens import Claims, Person
 
-__all__ = ["Outcome", "answer", "cast", "claims_of", "ended"]
+__all__ = ["Outcome", "answer", "cast", "claims_of", "outlook"]
 COMMENT = 10_000
 """The most characters of a comment."""
+_log = logging.getLogger("perdure.approvals")
 
 
 def cast(
@@ -56,7 +58,10 @@ def cast(
     attempt = _Attempt(
         office, callbacks, claims, action, by, approver, channel, comment, value, confirm
     )
-    return attempt.outcome()
+    outcome = attempt.outcome()
+    if outcome.kind == "refused":
+        _log.warning("a vote by %s is refused", by.identity)
+    return outcome
 
 
 def claims_of(standing: Standing, principal_identities: Sequence[str]) -> Claims | None:
@@ -79,13 +84,17 @@ def claims_of(standing: Standing, principal_identities: Sequence[str]) -> Claims
     )
 
 
-def ended(office: Office, standing: Standing, claims: Claims) -> Outcome | None:
-    """Return why a vote would come too late, for whoever only looks; None while it would count."""
+def outlook(
+    office: Office, standing: Standing, claims: Claims, by: Principal, approver: str
+) -> Outcome | None:
+    """Return what keeps a vote from counting, for whoever only looks; None while it would count."""
     ballot = standing.ballot(claims.callback)
     if ballot is None or standing.request.digest != claims.digest:
         return Outcome("unknown")
-    late = _is_late(office, claims)
-    return _closed(standing, ballot, None) if late or not ballot.open else None
+    if _is_late(office, claims):
+        return _closed(standing, ballot, None)
+    against = _against(standing, ballot, claims, by, approver)
+    return against or (None if ballot.open else _closed(standing, ballot, None))
 
 
 def answer(callbacks: Callbacks, entry: OpenWait, value: Any) -> Outcome:
@@ -134,7 +143,9 @@ class _Attempt:
         made = self._made(request)
         if _is_late(self.office, self.claims):
             return _closed(standing, ballot, made)
-        against = self._against(standing, ballot)
+        if self.action not in self.claims.allowed or self.action not in request.allowed:
+            return Outcome("invalid", errors={"": f"{self.action!r} is not among the choices"})
+        against = _against(standing, ballot, self.claims, self.by, self.approver)
         if against is not None:
             return against
         if not ballot.open:
@@ -161,23 +172,6 @@ class _Attempt:
             )
         except UsageError:
             return None
-
-    def _against(self, standing: Standing, ballot: Ballot) -> Outcome | None:
-        """Return why this person may not vote so, or None."""
-        policy = standing.request.policy
-        if self.action not in self.claims.allowed or self.action not in standing.request.allowed:
-            return Outcome("invalid", errors={"": f"{self.action!r} is not among the choices"})
-        person = next((each for each in self.claims.who if each.approver == self.approver), None)
-        member = policy.find(self.approver)
-        if person is None or member is None or ballot.approver not in (None, self.approver):
-            return Outcome("refused", errors={"": _only(standing.request)})
-        barred = {*self.claims.requester, *policy.requested_by}
-        mine = {self.by.identity, *person.identities, *member.identities}
-        if barred & mine:
-            return Outcome("refused", errors={"": "whoever asked may not decide"})
-        if not _is_one_of(self.by, person, member.identities):
-            return Outcome("refused", errors={"": _only(standing.request)})
-        return _voted_elsewhere(standing, ballot, {self.by.identity, *member.identities})
 
     def _errors(self, request: ApprovalRequest, made: Decision | None) -> dict[str, str]:
         """Return what is wrong with what was filled in, by field."""
@@ -226,6 +220,27 @@ class _Attempt:
             return None
 
 
+def _against(
+    standing: Standing, ballot: Ballot, claims: Claims, by: Principal, approver: str
+) -> Outcome | None:
+    """Return why this person may not vote, or None."""
+    policy = standing.request.policy
+    person = next((each for each in claims.who if each.approver == approver), None)
+    member = policy.find(approver)
+    if person is None or member is None or ballot.approver not in (None, approver):
+        return _refused(_only(standing.request))
+    mine = {by.identity, *person.identities, *member.identities}
+    if mine & {*claims.requester, *policy.requested_by}:
+        return _refused("whoever asked may not decide")
+    if not _is_one_of(by, person, member.identities):
+        return _refused(_only(standing.request))
+    return _voted_elsewhere(standing, ballot, {by.identity, *member.identities})
+
+
+def _refused(why: str) -> Outcome:
+    return Outcome("refused", errors={"": why})
+
+
 def _is_late(office: Office, claims: Claims) -> bool:
     """Whether the deadline claim has passed; it is in whole seconds, rounded down."""
     return office.now >= claims.deadline + 1
@@ -248,7 +263,7 @@ def _closed(standing: Standing, ballot: Ballot, made: Decision | None) -> Outcom
 def _is_one_of(by: Principal, person: Person, identities: Sequence[str]) -> bool:
     """Whether somebody who acts is the person named, or may be of the group that is."""
     if kind_of(person.approver) is IdentityKind.SLACK_GROUP:
-        return kind_of(by.identity) is IdentityKind.SLACK
+        return by.identity.startswith("slack:")
     return by.identity in person.identities or by.identity in identities
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from perdure.approvals.keys import Keys
 from perdure.approvals.office import Office
-from perdure.durable.testing import ManualClock
+from perdure.durable.testing import ManualClock, Runner
+
+from .ways import Asks
 
 KEY = "a-key-for-tests-of-at-least-32-bytes"
 BASE_URL = "https://approvals.example.org"
@@ -19,6 +24,21 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def office(clock: ManualClock) -> Office:
-    """The office of the pages at approvals.example.org."""
+def office(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """The office of the pages at approvals.example.org, of handlers as well as receivers."""
+    monkeypatch.setenv("PERDURE_APPROVAL_KEYS", KEY)
+    monkeypatch.setenv("PERDURE_BASE_URL", BASE_URL)
     return Office(Keys(KEY), BASE_URL, clock)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, clock: ManualClock) -> Iterator[Runner]:
+    """A real engine on that clock."""
+    with Runner(tmp_path / "journal.db", clock=clock) as runner:
+        yield runner
+
+
+@pytest.fixture
+def asks(runner: Runner, office: Office) -> Asks:
+    """Makes runs that ask, and brings them to their open request."""
+    return Asks(runner, office)
