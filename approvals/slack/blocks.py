@@ -7,6 +7,7 @@ what does not fit is counted and linked. Blocks are built by slack_sdk's models,
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,21 +75,19 @@ def reminded(request: ApprovalRequest, number: int, mentions: Sequence[str]) -> 
     return Message(text, _numbered([_markdown(shown)], f"remind-{number}"))
 
 
-def decided(request: ApprovalRequest, decision: Decision) -> Message:
-    """Return what stands where the question stood, once it is decided."""
+def decided(request: ApprovalRequest, decision: Decision, mark: str) -> Message:
+    """Return what stands where the question stood, once it is decided; see `closed`."""
     said = [f"Comment: {each}" for each in _comments(decision)]
-    return closed(request, sentence(decision), said, decision.nonce[:8])
+    return closed(request, sentence(decision), mark, said)
 
 
-def closed(
-    request: ApprovalRequest, text: str, said: Iterable[str] = (), mark: str = "end"
-) -> Message:
+def closed(request: ApprovalRequest, text: str, mark: str, said: Iterable[str] = ()) -> Message:
     """Return the question without its buttons, and what became of it.
 
     Args:
         text: what became of it; our words.
-        said: words of people.
         mark: makes the ids of the blocks differ from those before; Slack wants new ones.
+        said: words of people.
     """
     above = [_header(request.title), _markdown(f"*{escaped(text)}*")]
     above += [section(cut(each, _SECTION)) for each in said]
@@ -113,6 +112,11 @@ def sentence(decision: Decision) -> str:
     voters = [each for each in decision.votes if each.kind == decision.kind] or [decision]
     by = ", ".join(visible(each.by.shown) for each in voters)
     return f"{_WORDS[decision.kind]} by {by}, {at}."
+
+
+def new_mark() -> str:
+    """Return what no blocks were marked with before."""
+    return secrets.token_hex(4)
 
 
 def escaped(text: str) -> str:

@@ -139,7 +139,7 @@ class Slack(Channel):
             return
         if notice.decision is None:
             raise ValueError("a notice that closes a request holds a decision")
-        message = blocks.decided(notice.request, notice.decision)
+        message = blocks.decided(notice.request, notice.decision, blocks.new_mark())
         ask(client.chat_update, channel=ref["channel"], ts=ref["ts"], **message._asdict())
 
     def find(self, notice: Notice, since: datetime) -> Receipt | None:

@@ -217,9 +217,8 @@ class Interactions:
         whole = not standing.request.policy.is_quorum
         decision = standing.decision or (outcome.decision if whole else None)
         if decision is not None:
-            return blocks.decided(standing.request, decision)
-        mark = outcome.decision.nonce[:8] if outcome.decision else "end"
-        return blocks.closed(standing.request, outcome.text, mark=mark)
+            return blocks.decided(standing.request, decision, blocks.new_mark())
+        return blocks.closed(standing.request, outcome.text, blocks.new_mark())
 
     def _open(
         self, visitor: Visitor, verb: modals.Verb, click: Click, reply: Reply, patience: Patience
@@ -232,7 +231,7 @@ class Interactions:
             said = blocks.sentence(recorded) if recorded else "Nothing is asked here any more."
             reply.privately(blocks.escaped(said))
             if recorded is not None:
-                reply.replace(blocks.decided(standing.request, recorded))
+                reply.replace(blocks.decided(standing.request, recorded, blocks.new_mark()))
             return
         token = seal(self._office.keys, "modal", visitor.claims)
         try:
