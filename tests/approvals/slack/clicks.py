@@ -74,9 +74,7 @@ def click(
     }
 
 
-def sent_off(
-    view: dict[str, Any], who: dict[str, str], filled: dict[str, Any]
-) -> dict[str, Any]:
+def sent_off(view: dict[str, Any], who: dict[str, str], filled: dict[str, Any]) -> dict[str, Any]:
     """Return the payload of a form that was sent off; what is not given is empty."""
     values: dict[str, Any] = {}
     for block in view["blocks"]:

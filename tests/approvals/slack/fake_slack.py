@@ -192,9 +192,7 @@ class FakeSlack:
     def _respond(self, channel: str, ts: str, arguments: dict[str, Any]) -> Any:
         if arguments.get("replace_original"):
             check_message(arguments)
-            self.messages[(channel, ts)].update(
-                text=arguments["text"], blocks=arguments["blocks"]
-            )
+            self.messages[(channel, ts)].update(text=arguments["text"], blocks=arguments["blocks"])
         else:
             self.private.append(arguments["text"])
         return "ok"
