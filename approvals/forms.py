@@ -63,7 +63,9 @@ def value_of(
 def check(request: ApprovalRequest, action: Action, value: Any) -> dict[str, str]:
     """Return what is wrong with a value, by the name of the field; "" is for the whole."""
     if request.form is not None:
-        return errors_of(request.form, value)
+        errors = errors_of(request.form, value)
+        whole = "" in errors and _questions(request, action)[0].field.posted == WHOLE
+        return {WHOLE if whole and not name else name: text for name, text in errors.items()}
     if action == "respond":
         return {WHOLE: NEEDED} if value in (None, "") else {}
     sort = _sort(json.loads(request.subject))

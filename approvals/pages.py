@@ -6,30 +6,23 @@ status stands. Nothing is decided by Enter: a form's first button is one that do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote_plus, urlsplit
+from typing import TYPE_CHECKING, Any
 
 from . import wording
 from .callbacks import OpenWait, Page, Standing
-from .forms import WHOLE, Field, fields_of
+from .outcomes import Outcome
+from .parts import Matter, Shown, answer_section, as_code, sections_of
 from .people import Principal
-from .requests import ApprovalRequest, Link, canonical
-from .text import in_utc, pretty, shortened, visible
+from .requests import canonical
+from .text import in_utc, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from .voting import Outcome
-
-SHOWN = 100_000
-"""So many characters of a subject are shown, unless all of it is asked for."""
-EDITABLE = 56 * 1024
-"""So many bytes a form may come to, as it is posted; the receiver reads a little more."""
 _INBOX, _LOGOUT = "../../inbox", "../../logout"
 _CLOSED = ("recorded", "again", "already", "expired", "withdrawn")
 
@@ -58,12 +51,12 @@ def review(
         once_more: it was posted by a program; ask for a press of the button.
         full: show all of the subject, however long.
     """
-    sections = tuple(_sections(standing.request, outcome, filled or {}))
+    sections = tuple(sections_of(standing.request, outcome, filled or {}))
     return _page(
         "review.html",
         nonce,
         standing=standing,
-        matter=_matter(standing.request, full),
+        matter=Matter.of(standing.request, full),
         sections=sections,
         wrongs=[each for section in sections for each in section.wrongs],
         post_to=post_to,
@@ -95,8 +88,8 @@ def result(
         outcome=outcome,
         heading=_heading(outcome),
         tone=_tone(outcome),
-        matter=_matter(standing.request, full) if standing else None,
-        value=None if value is None else _Shown(*shortened(pretty(value), SHOWN)),
+        matter=Matter.of(standing.request, full) if standing else None,
+        value=None if value is None else Shown.of(value),
         to=to,
         back=_INBOX if signed_in else None,
     )
@@ -114,14 +107,7 @@ def wait(
     once_more: bool = False,
 ) -> bytes:
     """Return the page of a named wait: a yes, a no, or JSON to send to it."""
-    filled = filled or {}
-    asked = Field(
-        WHOLE, "Answer", "json", required=True, help='JSON, such as {"ok": true} or "text"'
-    )
-    errors = outcome.errors if outcome and outcome.kind == "invalid" else {}
-    section = _Section(
-        "respond", (asked,), filled, errors, open=filled.get("decision") == "respond"
-    )
+    section = answer_section(outcome, filled or {})
     return _page(
         "wait.html",
         nonce,
@@ -149,7 +135,8 @@ def inbox(page: Page, *, nonce: str, to: str, csrf: str | None = None) -> bytes:
 
 def login(*, nonce: str, post_to: str, user: str) -> bytes:
     """Return the page whose button signs a person in; looking at it does not."""
-    text = f"You will look and decide as {user}, in this browser, for 12 hours."
+    name = user.removeprefix("user:")
+    text = f"You will look and decide as {name}, in this browser, for 12 hours."
     return _notice(nonce, "Sign in", text, post_to=post_to)
 
 
@@ -194,135 +181,6 @@ _MESSAGES: Mapping[int, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A text as far as it is shown, and how many characters are not."""
-
-    text: str
-    more: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Attachment:
-    title: str
-    url: str
-    host: str
-    safe: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Matter:
-    """What is to be decided."""
-
-    request: ApprovalRequest
-    text: str
-    more: int
-    is_text: bool
-    preview: str | None
-    links: tuple[_Attachment, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Wrong:
-    id: str
-    label: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One form of a page: what it asks, what was filled in, what is wrong with that."""
-
-    name: Literal["decide", "edit", "respond"]
-    fields: tuple[Field, ...] = ()
-    filled: Mapping[str, str] = field(default_factory=dict)
-    errors: Mapping[str, str] = field(default_factory=dict)
-    open: bool = False
-    title: str = ""
-    about: str = ""
-    button: str = ""
-
-    @property
-    def comment(self) -> str:
-        return self.filled.get("comment", "")
-
-    @property
-    def confirm(self) -> str:
-        return self.filled.get("confirm", "")
-
-    @property
-    def too_long(self) -> bool:
-        if self.filled:
-            return False
-        return sum(len(quote_plus(each.value)) for each in self.fields) > EDITABLE
-
-    @property
-    def wrongs(self) -> list[_Wrong]:
-        return [self._wrong(name, text) for name, text in self.errors.items()]
-
-    def error(self, name: str) -> str:
-        alone = len(self.fields) == 1 and self.fields[0].posted == WHOLE and name == WHOLE
-        return self.errors.get(name) or (self.errors.get("", "") if alone else "")
-
-    def value_of(self, field: Field) -> str:
-        return self.filled.get(field.posted, field.value)
-
-    def id_of(self, field: Field) -> str:
-        return f"{self.name}-{self.fields.index(field) + 1}"
-
-    def _wrong(self, name: str, text: str) -> _Wrong:
-        if name in ("comment", "confirm") and all(each.name != name for each in self.fields):
-            label = "Comment" if name == "comment" else "The word to type"
-            return _Wrong(f"{self.name}-{name}", label, text)
-        for each in self.fields:
-            if name == each.name or (name == "" and each.posted == WHOLE):
-                return _Wrong(self.id_of(each), each.label, text)
-        return _Wrong("", "", f"{name}: {text}" if name else text)
-
-
-def _sections(
-    request: ApprovalRequest, outcome: Outcome | None, filled: Mapping[str, str]
-) -> Iterator[_Section]:
-    tried = filled.get("decision", "")
-    errors = outcome.errors if outcome is not None and outcome.kind == "invalid" else {}
-
-    def of(name: Literal["decide", "edit", "respond"], *words: str) -> _Section:
-        mine = tried == name or (name == "decide" and tried not in ("edit", "respond"))
-        return _Section(
-            name,
-            () if name == "decide" else fields_of(request, name),
-            filled if mine else {},
-            errors if mine else {},
-            mine,
-            *words,
-        )
-
-    if {"approve", "reject"} & set(request.allowed):
-        yield of("decide")
-    if "edit" in request.allowed:
-        about = "What stands here is approved, in place of what was asked; both are kept."
-        yield of("edit", "Change it, then approve", about, "Approve as changed")
-    if "respond" in request.allowed:
-        yield of("respond", "Answer in words", "The run goes on with your answer.", "Send answer")
-
-
-def _matter(request: ApprovalRequest, full: bool) -> _Matter:
-    whole = pretty(request.subject)
-    text, more = (whole, 0) if full else shortened(whole, SHOWN)
-    links = tuple(_attachment(each) for each in request.attachments)
-    is_text = request.subject.startswith('"')
-    return _Matter(request, text, more, is_text, request.preview, links)
-
-
-def _attachment(link: Link) -> _Attachment:
-    try:
-        parts = urlsplit(link.url)
-        host = parts.hostname or ""
-    except ValueError:
-        return _Attachment(link.title, link.url, "", False)
-    return _Attachment(link.title, link.url, host, parts.scheme in ("http", "https") and bool(host))
-
-
 def _row(entry: Standing | OpenWait) -> dict[str, Any]:
     if isinstance(entry, OpenWait):
         return {
@@ -334,6 +192,7 @@ def _row(entry: Standing | OpenWait) -> dict[str, Any]:
             "due": entry.due,
             "request": None,
             "votes": "waits for an answer",
+            "waiting": [],
         }
     request = entry.request
     waiting = [each.approver for each in entry.ballots if each.open and each.approver]
@@ -346,13 +205,14 @@ def _row(entry: Standing | OpenWait) -> dict[str, Any]:
         "asked": request.asked,
         "due": request.deadline,
         "request": request,
-        "votes": f"{votes}; waits for {', '.join(waiting)}" if waiting else votes,
+        "votes": votes,
+        "waiting": waiting,
     }
 
 
 def _heading(outcome: Outcome, recorded: str = "") -> str:
     decision = outcome.decision
-    done = recorded or f"Recorded: {wording.DONE[decision.kind] if decision else 'done'}"
+    done = recorded or (wording.DONE[decision.kind].capitalize() if decision else "Recorded")
     return {
         "recorded": "Your vote is recorded" if outcome.quorum else done,
         "again": "Your vote was recorded before" if outcome.quorum else "Recorded before",
@@ -413,6 +273,7 @@ def _environment() -> Environment:
         # What a form sends back has to be what it was filled in with, to the character.
         "raw": escape,
         "utc": in_utc,
+        "brief": lambda at: in_utc(at).removesuffix(" UTC (+00:00)"),
         "iso": _iso,
         "needed": wording.needed,
         "known_as": wording.known_as,
@@ -421,6 +282,8 @@ def _environment() -> Environment:
         "ballot_words": wording.ballot_words,
         "decided": wording.decided,
         "proof": _proof,
+        "as_code": as_code,
+        "account": lambda identity: identity.removeprefix("user:"),
     }
     return environment
 

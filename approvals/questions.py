@@ -248,11 +248,14 @@ def _text(kind: FieldKind, value: Any) -> str:
 
 
 def _help(schema: Mapping[str, Any], inner: Mapping[str, Any], kind: FieldKind) -> str:
-    bounds = [text.format(inner[rule]) for rule, text in _BOUNDS.items() if rule in inner]
-    about = str(schema.get("description") or "").strip()
+    rules = [text.format(inner[rule]) for rule, text in _BOUNDS.items() if rule in inner]
+    if kind == "json":
+        rules.insert(0, "as JSON")
     if schema.get("default") not in (None, ""):
-        bounds.append(f"{_text(kind, schema['default'])} if left empty")
-    return "; ".join(filter(None, [about, *bounds, "as JSON" if kind == "json" else ""]))
+        rules.append(f"{_text(kind, schema['default'])} if left empty")
+    about = str(schema.get("description") or "").strip()
+    told = ", ".join(rules)
+    return " ".join(filter(None, [about, f"{told[:1].upper()}{told[1:]}." if told else ""]))
 
 
 def _sent(text: str) -> str:
