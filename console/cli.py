@@ -369,12 +369,40 @@ def serve(
         list[str],
         typer.Argument(metavar="FILE...", help="Python files, or package.module:handler."),
     ],
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where the pages of approvals listen.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65_535,
+            metavar="N",
+            help="0 is any that is free. By default 8400, or another if that is taken.",
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            envvar="PERDURE_BASE_URL",
+            metavar="URL",
+            help="Where others reach the pages, for the links in messages.",
+        ),
+    ] = None,
+    web: Annotated[bool, typer.Option("--web/--no-web", help="Serve the pages.")] = True,
     journal: Journal = DEFAULT,
 ) -> None:
-    """Stay up and run whatever falls due: timers, retries, events, runs that others start."""
+    """Stay up and run whatever falls due: timers, retries, events, runs that others start.
+
+    It also serves the inbox and the pages on which people decide, to this machine alone unless
+    --host says otherwise.
+    """
+    from .reception import Address
     from .serving import serve as serve_them
 
-    raise typer.Exit(serve_them(files, Place(journal)))
+    raise typer.Exit(serve_them(files, Place(journal), Address(host, port, base_url, web)))
 
 
 def _decide(

@@ -1,5 +1,7 @@
 """`serve`: stays up, runs whatever falls due, and prints a line when a run begins, waits or ends.
 
+Beside the runs it has the pages on which people decide.
+
 It learns of a run from the invocation itself, which its copy of the handler tells of, and of what
 came of it from the journal; while nothing runs here it sleeps. A run that ends without an
 invocation (cancelled, or past its timeout, while it waited) has no line.
@@ -25,6 +27,7 @@ from .costs import whole_cell
 from .loader import Loaded, load
 from .logs import show_logs
 from .place import Place
+from .reception import Address, check_installed, pages
 from .screen import say, stdout
 from .stopping import Stop
 from .words import length, one_error
@@ -43,8 +46,13 @@ class Invoked:
     id: str
 
 
-def serve(targets: list[str], place: Place) -> int:
-    """Serve the handlers of these files until the user stops it; return the exit code."""
+def serve(targets: list[str], place: Place, address: Address) -> int:
+    """Serve the handlers of these files, and pages, until the user stops it; return the exit code.
+
+    Raises:
+        UsageError: a file cannot be loaded, or the pages cannot be served.
+    """
+    check_installed(address)
     found = (handler for target in targets for handler in _handlers(*load(target)))
     handlers = {id(handler): handler for handler in found}.values()
     told: SimpleQueue[Invoked | None] = SimpleQueue()
@@ -55,10 +63,11 @@ def serve(targets: list[str], place: Place) -> int:
     try:
         engine.register(*(_telling(handler, told.put) for handler in handlers))
         stop.install()
-        names = ", ".join(engine.handlers)
-        say(console, f"serving {names} on {place.journal}; Ctrl-C stops")
-        engine.serve()
-        _Watch(engine, told, stop).run()
+        with pages(engine, place, address, console):
+            names = ", ".join(engine.handlers)
+            say(console, f"serving {names} on {place.journal}; Ctrl-C stops")
+            engine.serve()
+            _Watch(engine, told, stop).run()
         say(console, "stopping: steps in flight end and are recorded; Ctrl-C again leaves at once")
     finally:
         engine.close()

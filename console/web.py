@@ -92,11 +92,19 @@ def serve_in_thread(app: Starlette, host: str = "127.0.0.1", port: int = 8400) -
     Raises:
         UsageError: the address cannot be listened on, or uvicorn is not installed.
     """
+    return serve_on(app, listen(host, port))
+
+
+def serve_on(app: Starlette, listener: socket.socket) -> Serving:
+    """Serve an application on what `listen` returned, until it is closed.
+
+    Raises:
+        UsageError: uvicorn is not installed.
+    """
     try:
         import uvicorn
     except ImportError:
         raise UsageError("serving pages needs: pip install 'perdure[console]'") from None
-    listener = listen(host, port)
     return Serving(uvicorn.Server(_config(app)), listener)
 
 
