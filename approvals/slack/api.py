@@ -52,7 +52,7 @@ _CURES = {
     "user_not_found": "give the person as slack:TEAM:USER, of the workspace of the app",
     "users_not_found": "give the person as slack:TEAM:USER, or reach them by email",
 }
-_CODE = re.compile(r"[a-z][a-z0-9_-]{1,63}")
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 
 
 class SlackRefusal(ChannelError):
