@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 from ..channels import Notice
 from ..decisions import Decision
+from ..people import Principal
 from ..requests import ApprovalRequest
 from ..text import in_utc, pretty, shortened, visible
+from ..wording import needed, unless_decided
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,12 +31,6 @@ _VERBS = {
     "rejected": "Rejected by",
     "edited": "Approved with changes by",
     "responded": "Answered by",
-}
-_LAPSES = {
-    "reject": "If nobody decides by then, it counts as rejected.",
-    "approve": "If nobody decides by then, it counts as approved.",
-    "raise": "If nobody decides by then, the run fails.",
-    "value": "If nobody decides by then, the run goes on with a default value.",
 }
 _HELD = {
     "reject": "It counts as rejected.",
@@ -91,6 +87,7 @@ class Letter:
         you: the address it goes to.
         link: the page of this one approver; None when there is nothing left to decide.
         shown: what is to be approved, or its preview; `more` characters are not in it.
+        code: whether it is JSON.
     """
 
     kicker: str
@@ -102,10 +99,10 @@ class Letter:
     deadline: str
     lapse: str
     needed: str | None
-    confirm: bool
     fingerprint: str
     link: str | None
     shown: str
+    code: bool
     preview: bool
     more: int
     attachments: tuple[Attachment, ...]
@@ -126,12 +123,12 @@ def letter(notice: Notice, address: str) -> Letter:
         you=address,
         actions=_joined(request.allowed),
         deadline=in_utc(request.deadline),
-        lapse=_LAPSES[request.on_timeout],
+        lapse=unless_decided(request),
         needed=_needed(request),
-        confirm=request.confirm is not None,
         fingerprint=request.fingerprint,
         link=None if closed else notice.link(),
         shown=visible(shown),
+        code=request.preview is None and not request.subject.startswith('"'),
         preview=request.preview is not None,
         more=more,
         attachments=tuple(
@@ -159,12 +156,12 @@ def _kicker(notice: Notice) -> str:
 
 
 def _needed(request: ApprovalRequest) -> str | None:
-    policy = request.policy
-    if not policy.is_quorum:
+    everyone = request.policy.everyone
+    if len(everyone) == 1:
         return None
-    names = _joined([one_line(each.name) for each in policy.everyone], "and")
-    veto = " One rejection ends it." if policy.veto else ""
-    return f"{policy.required} of these {len(policy.everyone)}: {names}.{veto}"
+    return (
+        f"{needed(request.policy)} ({_joined([one_line(each.name) for each in everyone], 'and')})"
+    )
 
 
 def _outcome(decision: Decision | None) -> Outcome:
@@ -177,7 +174,7 @@ def _outcome(decision: Decision | None) -> Outcome:
         told = f"Nobody decided in time. {_HELD[decision.default]}"
         return Outcome(told, "plain", in_utc(decision.at), None, None, _votes(decision))
     return Outcome(
-        headline=f"{_VERBS[decision.kind]} {one_line(decision.by.shown)}",
+        headline=f"{_VERBS[decision.kind]} {_deciders(decision)}",
         tone="bad" if decision.kind == "rejected" else "good",
         when=_when(decision),
         comment=_clean(decision.comment),
@@ -188,10 +185,22 @@ def _outcome(decision: Decision | None) -> Outcome:
 
 def _votes(decision: Decision) -> tuple[str, ...]:
     return tuple(
-        f"{_VERBS[each.kind]} {one_line(each.by.shown)}, {_when(each)}"
+        f"{_VERBS[each.kind]} {_name(each.by)}, {_when(each)}"
         for each in decision.votes
         if each.kind in _VERBS
     )
+
+
+def _deciders(decision: Decision) -> str:
+    """Return who decided; of a quorum that approved, all who did."""
+    same = [each for each in decision.votes if each.approved] if decision.approved else []
+    return _joined([_name(each.by) for each in same or [decision]], "and")
+
+
+def _name(principal: Principal) -> str:
+    """Return a name that somebody gave themselves beside the identity that was proven."""
+    shown, identity = one_line(principal.shown), one_line(principal.identity)
+    return shown if shown == identity else f"{shown} ({identity})"
 
 
 def _when(decision: Decision) -> str:
@@ -216,6 +225,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=lambda name: name is None or name.endswith(".html"),
         undefined=StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

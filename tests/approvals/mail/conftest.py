@@ -7,6 +7,7 @@ import os
 import pytest
 
 from . import moto_server, smtp_server
+from .tray import Tray
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +38,9 @@ def moto(_moto, monkeypatch):
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     _moto.reset()
     return _moto
+
+
+@pytest.fixture
+def tray() -> Tray:
+    """Where the mails of a test lie."""
+    return Tray()

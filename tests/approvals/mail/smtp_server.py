@@ -111,7 +111,7 @@ def body(message: EmailMessage, kind: str) -> str:
     """Return the text ("plain") or "html" part of a mail."""
     part = message.get_body((kind,))
     assert part is not None
-    return part.get_content()
+    return part.get_content().replace("\r\n", "\n")
 
 
 def free_port() -> int:

@@ -17,38 +17,12 @@ from perdure.approvals.requests import Policy
 from perdure.durable.testing import ManualClock
 
 from .asked import ID, decision, notice, request
-from .smtp_server import read
+from .tray import Tray
 
 SENDER = "Approvals <approvals@example.org>"
 EXPECTED = {
     "from", "to", "subject", "date", "message-id", "auto-submitted", "mime-version", "content-type"
 }  # fmt: skip
-
-
-class Tray:
-    """A transport that keeps mails."""
-
-    def __init__(self) -> None:
-        self.posts = []
-
-    def deliver(self, post) -> None:
-        """Keep a mail."""
-        self.posts.append(post)
-
-    def spec(self):
-        """Return nothing."""
-        return {}
-
-    @property
-    def mails(self):
-        """The mails, parsed."""
-        return [read(each.data) for each in self.posts]
-
-
-@pytest.fixture
-def tray() -> Tray:
-    """Where the mails of a test lie."""
-    return Tray()
 
 
 def test_a_mail_says_what_it_is(tray, office):
