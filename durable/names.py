@@ -21,10 +21,10 @@ def check_name(name: object, what: str) -> str:
     Raises:
         UsageError: naming what is wrong with it.
     """
-    if name in _checked:
-        return name
     if not isinstance(name, str):
         raise UsageError(f"the name of a {what} is a str, not {type(name).__name__}")
+    if name in _checked:
+        return name
     if not 1 <= len(name) <= 256:
         raise UsageError(f"the name of a {what} has 1 to 256 characters, not {len(name)}")
     if not (name.isascii() and name.isprintable()):

@@ -100,8 +100,14 @@ class Runner:
         """
         self.engine.kill_after(writes, Crashed("the engine was killed by the test"))
 
-    def restart(self) -> None:
-        """Open a new engine on the same journal, as after a crash; the old one is left for dead."""
+    def restart(self, *handlers: Handler[Any]) -> None:
+        """Open a new engine on the same journal, as after a crash; the old one is left for dead.
+
+        Args:
+            handlers: changed handlers, each instead of the one of its name that served before.
+        """
+        known = {each.name: each for each in (*self.engine.handlers.values(), *handlers)}
+        self._handlers = list(known.values())
         self.engine.close()
         self.engine = self._open()
         self.engine.serve()

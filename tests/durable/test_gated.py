@@ -198,7 +198,28 @@ def test_a_withdrawn_callback_takes_no_answer_while_its_run_goes_on(
     assert runner.engine.count_callbacks() == 0
     runner.run_until_idle()
     assert run.result() == ["yes"]
+    invocations = [each for each in run.history() if each["EventType"] == "InvocationCompleted"]
+    assert len(invocations) == 3, "to ask, to decide and to end"
     check_replay(run)
+
+
+def test_a_runner_restarts_with_the_handlers_it_had_or_with_changed_ones(
+    runner: Runner, make: Make
+) -> None:
+    async def before(event: Any, context: Any) -> Any:
+        return ["before", await (await context.callback("answer")).result()]
+
+    async def after(event: Any, context: Any) -> Any:
+        return ["after", await (await context.callback("answer")).result()]
+
+    kept = suspended(runner, make(before, name="kept"))
+    changed = suspended(runner, make(before, name="changed"))
+    runner.restart(make(after, name="changed"))
+    for each in runner.engine.open_callbacks():
+        runner.engine.complete_callback(each.callback_id, 1)
+    runner.settle()
+    assert runner.engine.get(kept.id).result(timeout=5) == ["before", 1]
+    assert runner.engine.get(changed.id).result(timeout=5) == ["after", 1]
 
 
 def test_a_branch_that_waits_for_its_creators_callback_makes_room_for_another(
@@ -280,8 +301,6 @@ def test_a_race_is_won_after_days_by_a_process_that_began_later(runner: Runner, 
         runner.clock.advance(Duration.from_days(1))
         runner.settle()
     runner.restart()
-    runner.engine.register(made)
-    runner.engine.serve()
     runner.engine.complete_callback(runner.engine.open_callbacks()[0].callback_id, "yes")
     runner.settle()
     again = runner.engine.get(run.id)
