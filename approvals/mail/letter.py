@@ -114,6 +114,7 @@ def letter(notice: Notice, address: str) -> Letter:
     request = notice.request
     asked = request.preview if request.preview is not None else pretty(request.subject)
     shown, more = shortened(asked, SHOWN)
+    lapse = unless_decided(request)
     closed = notice.kind == "closed"
     return Letter(
         kicker=_kicker(notice),
@@ -123,7 +124,7 @@ def letter(notice: Notice, address: str) -> Letter:
         you=address,
         actions=_joined(request.allowed),
         deadline=in_utc(request.deadline),
-        lapse=unless_decided(request),
+        lapse=f"If nobody decides, {lapse[:1].lower()}{lapse[1:]}.",
         needed=_needed(request),
         fingerprint=request.fingerprint,
         link=None if closed else notice.link(),
