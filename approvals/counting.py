@@ -1,107 +1,133 @@
 """What the votes come to: decided by plain code, checked again after whoever completed a callback.
 
 Whoever can reach the engine can complete a callback with anything; what is no valid decision about
-this request, this subject, by one of its approvers, is an error and never a yes.
+this request, this subject, by the approver whose callback it is, is an error and never a yes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from .decisions import KINDS, Decision
+from pydantic import BaseModel
+
+from .decisions import KINDS, Decision, fitted
 from .errors import ApprovalError
 from .people import POLICY
-from .requests import ApprovalRequest
-from .terms import Terms
+from .requests import ApprovalRequest, canonical, digest_of
 
 EXPIRED, WITHDRAWN = "expired", "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What waiting came to: the votes as they completed callbacks, and why there are no more."""
+    """What waiting came to.
 
-    votes: list[Any]
+    Attributes:
+        votes: what completed a callback, with the approver whose callback it is, or None for the
+            one that all share.
+        ended: why a callback closed without a vote.
+    """
+
+    votes: Sequence[tuple[str | None, Any]]
     ended: str | None = None
 
-    def kept(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        return {"votes": self.votes, "ended": self.ended}
 
-    @classmethod
-    def read(cls, value: dict[str, Any]) -> Found:
-        """Return it from plain JSON."""
-        return cls(value["votes"], value["ended"])
+def is_yes(vote: Any) -> bool:
+    """Return whether what completed a callback counts in favour, as far as that shows by itself."""
+    return isinstance(vote, Mapping) and vote.get("kind") == KINDS["approve"]
 
 
-def outcome_of(found: Found, request: ApprovalRequest, terms: Terms) -> Decision:
+def outcome_of(
+    found: Found, request: ApprovalRequest, form: type[BaseModel] | None, now: datetime
+) -> Decision:
     """Return the decision that the votes come to.
+
+    Args:
+        form: the class that an edit or an answer has to fit.
+        now: when a request was withdrawn, if it was.
 
     Raises:
         ApprovalError: a vote is not valid.
     """
-    votes = [_checked(Decision.read(each), request) for each in found.votes]
-    nobody = _by_nobody(found.ended or EXPIRED, request, terms)
-    if not terms.policy.is_quorum:
-        return _fitting(votes[0], terms) if votes else nobody
-    rejects = [each for each in votes if each.kind == "rejected"]
-    if len(votes) - len(rejects) >= terms.policy.required:
-        return _joined(votes, votes[-1])
-    if rejects and _is_lost(terms, len(rejects)):
-        return _joined(votes, rejects[0])
-    return _joined(votes, nobody)
-
-
-def _checked(vote: Decision, request: ApprovalRequest) -> Decision:
-    approver = request.policy.find(vote.approver or "")
-    if vote.request_id != request.id or vote.digest != request.digest:
-        why = "it is about another request, or another subject"
-    elif vote.kind not in {KINDS[action] for action in request.allowed}:
-        why = f"{vote.kind!r} was not among what could be decided"
-    elif approver is None:
-        why = f"{vote.approver!r} is not among the approvers"
-    elif {vote.by.identity, *approver.identities} & set(request.policy.requested_by):
-        why = "who asked may not decide"
+    votes = [_checked(Decision.read(vote), request, owner, form) for owner, vote in found.votes]
+    _check_distinct(votes, request)
+    if not request.policy.is_quorum:
+        return votes[0] if votes else _by_nobody(found.ended, request, now)
+    yes = [each for each in votes if each.kind == "approved"]
+    no = [each for each in votes if each.kind == "rejected"]
+    if len(yes) >= request.policy.required:
+        last = max(yes, key=lambda each: each.at)
+    elif no and request.policy.is_lost(len(no)):
+        last = no[0]
     else:
-        return vote
-    raise ApprovalError(f"{request.name!r}: the decision that came is not valid: {why}")
+        last = _by_nobody(found.ended, request, now)
+    return last.model_copy(update={"votes": tuple(votes)})
 
 
-def _fitting(vote: Decision, terms: Terms) -> Decision:
-    form = terms.form
-    if form is not None and vote.kind in ("edited", "responded"):
+def _checked(
+    vote: Decision, request: ApprovalRequest, owner: str | None, form: type[BaseModel] | None
+) -> Decision:
+    why = _against(vote, request, owner)
+    if why is None and form is not None and vote.kind in ("edited", "responded"):
         try:
-            form.model_validate(vote.value)
+            fitted(form, vote.value)
         except ValueError as error:
-            raise ApprovalError(
-                f"{terms.name!r}: the {vote.kind} value does not fit {form.__name__}: {error}"
-            ) from None
+            why = f"the {vote.kind} value does not fit {form.__name__}: {error}"
+    if why is not None:
+        raise ApprovalError(f"{request.name!r}: the decision that came is not valid: {why}")
     return vote
 
 
-def _by_nobody(ended: str, request: ApprovalRequest, terms: Terms) -> Decision:
-    expired = ended == EXPIRED
-    held = None if terms.on_timeout == "raise" else terms.on_timeout
+def _against(vote: Decision, request: ApprovalRequest, owner: str | None) -> str | None:
+    """Return why a vote does not count, or None."""
+    approver = request.policy.find(vote.approver or "")
+    if vote.request_id != request.id or vote.digest != request.digest:
+        return "it is about another request, or another subject"
+    if vote.kind not in {KINDS[action] for action in request.allowed}:
+        return f"{vote.kind!r} was not among what could be decided"
+    if approver is None:
+        return f"{vote.approver!r} is not among the approvers"
+    if owner not in (None, approver.name):
+        return f"{approver.name!r} does not vote for {owner!r}"
+    if {vote.by.identity, *approver.identities} & set(request.policy.requested_by):
+        return "who asked may not decide"
+    if vote.by.assurance == "policy" or vote.default is not None or vote.votes:
+        return "it is not the vote of a person"
+    return _against_value(vote)
+
+
+def _against_value(vote: Decision) -> str | None:
+    if vote.kind in ("approved", "rejected"):
+        return None if vote.value is None else f"{vote.kind!r} comes with no value"
+    digest = digest_of(canonical(vote.value)) if vote.value is not None else None
+    return None if vote.value_digest == digest else "its value is not the one that was signed for"
+
+
+def _check_distinct(votes: Sequence[Decision], request: ApprovalRequest) -> None:
+    people = [each.by.identity for each in votes]
+    for person in people:
+        if people.count(person) > 1:
+            raise ApprovalError(
+                f"{request.name!r}: {person!r} voted for more than one approver; a person counts "
+                "once"
+            )
+
+
+def _by_nobody(ended: str | None, request: ApprovalRequest, now: datetime) -> Decision:
+    expired = ended != WITHDRAWN
+    held = request.on_timeout if expired and request.on_timeout != "raise" else None
     return Decision(
         request_id=request.id,
         digest=request.digest,
         kind="expired" if expired else "withdrawn",
         by=POLICY,
         approver=None,
-        at=request.deadline if expired else request.asked,
+        at=request.deadline if expired else now,
         channel="policy",
         nonce="",
-        value=terms.default if expired else None,
-        default=held if expired else None,
+        value=request.default if expired else None,
+        default=held,
     )
-
-
-def _is_lost(terms: Terms, rejects: int) -> bool:
-    policy = terms.policy
-    return policy.veto or rejects > len(policy.everyone) - policy.required
-
-
-def _joined(votes: Sequence[Decision], last: Decision) -> Decision:
-    return last.model_copy(update={"votes": tuple(votes)})

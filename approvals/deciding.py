@@ -2,25 +2,26 @@
 
 All of it is durable primitives: a step that records what is asked, a callback for the decision (in
 a quorum one for each approver), steps that tell people, a race between the answer and the ladder
-of reminders and escalations, if there are any.
+of reminders and escalations, if there are any. From then on the recorded request rules, not the
+arguments of the code that runs: a change of code never changes who may decide what is asked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
-from perdure.durable import BatchError, Completion
+from perdure.durable import BatchError, Completion, OperationError
 from perdure.durable.errors import CallbackError, CallbackTimeoutError, UsageError
 from perdure.durable.gated import (
     AnyContext,
     clock_of,
     drive,
     end_of,
-    has_more,
     home_of,
     recorded_within,
     scope_of,
@@ -28,11 +29,11 @@ from perdure.durable.gated import (
     withdraw,
 )
 
-from .channels import Channel, Receipt
-from .counting import EXPIRED, WITHDRAWN, Found, outcome_of
+from .channels import Channel, Notice, Receipt
+from .counting import EXPIRED, WITHDRAWN, Found, is_yes, outcome_of
 from .decisions import Decision
 from .errors import ApprovalError, ApprovalExpired
-from .notices import CLOSING, SENDING, Desk, Posted, now_of, tell, update
+from .notices import CLOSING, SENDING, Desk, Posted, now_of, received, tell, update
 from .office import Office
 from .requests import NOTICE, REQUEST, ApprovalRequest
 from .terms import Rung, Terms
@@ -55,226 +56,251 @@ def check_subject(digest: str, terms: Terms) -> None:
         )
 
 
-class Asking:
-    """One request, from the question to the decision."""
+def check_first(context: AnyContext, terms: Terms) -> None:
+    """Check what depends on when and where it is asked, before anything is recorded.
 
-    def __init__(self, scope: AnyContext, terms: Terms) -> None:
-        self._scope: Any = scope
-        self._terms = terms
-        self._request: ApprovalRequest
-        self._ballots: dict[str, Any] = {}
-        self._desk: Desk
-        self._posted: list[Posted] = []
+    Raises:
+        UsageError: it cannot be asked here, or not for so long.
+    """
+    end = end_of(context)
+    deadline = now_of(context) + timedelta(seconds=terms.timeout)
+    if end is not None and deadline >= end:
+        raise UsageError(
+            f"await_approval {terms.name!r}: timeout would end {deadline:%Y-%m-%d %H:%M} UTC, "
+            f"after the run itself ({end:%Y-%m-%d %H:%M} UTC): nothing would be left to hear the "
+            "answer. Give a shorter timeout, or @durable_execution a longer one"
+        )
+    terms.schema()
+    channels = [*terms.channels, *(each for rung in terms.rungs for each in rung.channels)]
+    if any(not isinstance(each, Web) for each in channels):
+        _office(context)
 
-    async def decide(self) -> dict[str, Any]:
-        """Ask, wait, tell what was decided; return the decision as it is kept."""
-        await self._record()
-        await self._open()
-        await self._notify()
-        found = await (self._race() if self._terms.rungs else self._answer(self._scope))
-        decision = outcome_of(Found.read(found), self._request, self._terms)
-        await self._recall()
-        await self._close(decision)
-        if decision.kind == "expired" and self._terms.on_timeout == "raise":
-            until = f"{self._request.deadline:%Y-%m-%d %H:%M} UTC"
-            raise ApprovalExpired(f"nobody decided {self._terms.name!r} before {until}")
-        return decision.kept()
 
-    async def _record(self) -> None:
-        """Record what is asked, before anyone is told."""
-        scope, terms = self._scope, self._terms
-        if not has_more(scope):
-            self._check_first()
-        operation = scope_of(scope) or ""
+async def decide(scope: Any, terms: Terms) -> dict[str, Any]:
+    """Ask, wait, tell what was decided; return the decision as it is kept."""
+    request = await _recorded(scope, terms)
+    asking = _Asking(scope, terms, request, await _ballots(scope, request))
+    await asking.notify()
+    if terms.rungs:
+        await asking.race()
+    decision = await asking.decision()
+    await asking.close(decision)
+    if decision.kind == "expired" and request.on_timeout == "raise":
+        until = f"{request.deadline:%Y-%m-%d %H:%M} UTC"
+        raise ApprovalExpired(f"nobody decided {request.name!r} before {until}")
+    return decision.kept()
 
-        def build() -> dict[str, Any]:
-            id = blake2b(f"{scope.execution_id}\0{operation}".encode(), digest_size=16).hexdigest()
-            return terms.request(id, scope.execution_id, operation, now_of(scope)).kept()
 
-        kept = await value_of(scope.step("request", build, kind=REQUEST))
-        self._request = ApprovalRequest.read(kept)
-        check_subject(self._request.digest, terms)
+async def _recorded(scope: Any, terms: Terms) -> ApprovalRequest:
+    """Record what is asked, before anyone is told."""
+    operation = scope_of(scope) or ""
 
-    def _check_first(self) -> None:
-        """Check what depends on when and where it is asked, before the first thing is recorded."""
-        end, terms = end_of(self._scope), self._terms
-        deadline = now_of(self._scope) + timedelta(seconds=terms.timeout)
-        if end is not None and deadline >= end:
-            raise UsageError(
-                f"await_approval {terms.name!r}: timeout would end {deadline:%Y-%m-%d %H:%M} UTC, "
-                f"after the run itself ({end:%Y-%m-%d %H:%M} UTC): nothing would be left to hear "
-                "the answer. Give a shorter timeout, or @durable_execution a longer one"
+    def build() -> dict[str, Any]:
+        id = blake2b(f"{scope.execution_id}\0{operation}".encode(), digest_size=16).hexdigest()
+        return terms.request(id, scope.execution_id, operation, now_of(scope)).kept()
+
+    request = ApprovalRequest.read(await value_of(scope.step("request", build, kind=REQUEST)))
+    check_subject(request.digest, terms)
+    return request
+
+
+async def _ballots(scope: Any, request: ApprovalRequest) -> dict[str, Any]:
+    """Return the callback of each approver: one that all share, or in a quorum one for each."""
+
+    async def opened(name: str) -> Any:
+        left = (request.deadline - now_of(scope)).total_seconds()
+        return await value_of(scope.callback(name, timeout=max(left, 1)))
+
+    everyone = [each.name for each in request.policy.everyone]
+    if request.policy.is_quorum:
+        return {name: await opened(f"vote-{n}") for n, name in enumerate(everyone, 1)}
+    return dict.fromkeys(everyone, await opened("decision"))
+
+
+@dataclass
+class _Asking:
+    """A request that is recorded and whose callbacks are open.
+
+    Attributes:
+        ballots: the callback of each approver, by name.
+        posted: the messages that went out.
+    """
+
+    scope: Any
+    terms: Terms
+    request: ApprovalRequest
+    ballots: Mapping[str, Any]
+    posted: list[Posted] = field(default_factory=list)
+
+    @property
+    def desk(self) -> Desk:
+        ids = {approver: ballot.id for approver, ballot in self.ballots.items()}
+        return Desk(self.request, lambda: _office(self.scope), ids)
+
+    async def notify(self) -> None:
+        """Tell the approvers; the inbox of the web shows the request by itself."""
+        channels, policy = self.terms.channels, self.request.policy
+        asked = [each for each in policy.able if each in policy.approvers]
+        needed = not any(isinstance(each, Web) for each in channels)
+        try:
+            self.posted = await tell(
+                self.scope, self.desk, "notify", channels, asked, needed=needed
             )
-        if any(not isinstance(each, Web) for each in self._all_channels()):
-            self._office()
-
-    def _all_channels(self) -> Iterable[Channel]:
-        yield from self._terms.channels
-        for rung in self._terms.rungs:
-            yield from rung.channels
-
-    def _office(self) -> Office:
-        return Office.at(home_of(self._scope), clock_of(self._scope))
-
-    async def _open(self) -> None:
-        """Open the callback that all share, or in a quorum one for each."""
-        policy = self._terms.policy
-        names = {each.name: f"vote-{n}" for n, each in enumerate(policy.everyone, 1)}
-        shared = None if policy.is_quorum else await self._callback("decision")
-        for approver, name in names.items():
-            self._ballots[approver] = shared or await self._callback(name)
-        ids = {approver: ballot.id for approver, ballot in self._ballots.items()}
-        self._desk = Desk(self._request, self._office, ids)
-
-    async def _callback(self, name: str) -> Any:
-        left = (self._request.deadline - now_of(self._scope)).total_seconds()
-        return await value_of(self._scope.callback(name, timeout=max(left, 1)))
-
-    async def _notify(self) -> None:
-        channels, approvers = self._terms.channels, self._terms.policy.approvers
-        self._posted, failures = await tell(self._scope, self._desk, "notify", channels, approvers)
-        seen = any(isinstance(each, Web) for each in channels)
-        if failures and not self._posted and not seen:
+        except OperationError as error:
             raise ApprovalError(
-                f"nobody could be told of {self._terms.name!r}: {'; '.join(failures)}. Mend the "
-                "cause and resume the run"
-            )
+                f"nobody could be told of {self.request.name!r}: {_reasons(error)}. Mend the cause "
+                "and resume the run"
+            ) from error
 
-    async def _race(self) -> dict[str, Any]:
-        """Wait for the answer, and meanwhile remind and escalate; the answer ends it."""
-        batch = await value_of(
-            self._scope.parallel(
+    async def race(self) -> None:
+        """Remind and escalate until the answer is there, or all rungs were climbed."""
+        await value_of(
+            self.scope.parallel(
                 "race",
                 {
-                    "answer": lambda inner: drive(inner, self._answer(inner)),
-                    "ladder": lambda inner: drive(inner, self._ladder(inner)),
+                    "answer": lambda inner: drive(inner, self._answered(inner)),
+                    "ladder": lambda inner: drive(inner, self._climb(inner)),
                 },
-                completion=Completion(min_successful=1, max_failures=0),
+                completion=Completion(min_successful=1),
+                nesting="flat",
             )
         )
-        found: dict[str, Any] = batch[0]
-        return found
 
-    async def _ladder(self, scope: AnyContext) -> None:
-        for rung in self._terms.rungs:
-            await self._sleep_until(scope, self._request.asked + timedelta(seconds=rung.after))
-            await self._climb(scope, rung)
-        # It must not end before the answer, which comes at the deadline at the latest.
-        await self._sleep_until(scope, self._request.deadline + timedelta(days=1))
+    async def decision(self) -> Decision:
+        """Wait for the votes, and return what they come to."""
+        found = await self._found()
+        now = self.request.deadline
+        if found.ended == WITHDRAWN:
+            now = await value_of(self.scope.now())
+        return outcome_of(found, self.request, self.terms.form, now)
 
-    async def _sleep_until(self, scope: AnyContext, moment: datetime) -> None:
-        left = (moment - now_of(scope)).total_seconds()
-        await value_of(scope.sleep(max(left, 1)))
+    async def close(self, decision: Decision) -> None:
+        """Tell where the request was seen what became of it."""
 
-    async def _climb(self, scope: AnyContext, rung: Rung) -> None:
-        if rung.policy is not None:
-            await tell(scope, self._desk, rung.name, rung.channels, rung.policy.approvers)
-            return
-        number = int(rung.name.rpartition("-")[2])
-        everyone = {each.name: each for each in self._terms.policy.everyone}
-        await update(
-            scope,
-            rung.name,
-            self._posted,
-            lambda receipt: self._desk.notice(
-                "reminder", [everyone[name] for name in receipt.to], number=number
-            ),
-            SENDING,
-        )
+        def notice(receipt: Receipt) -> Notice:
+            return self.desk.notice("closed", receipt.to, decision=decision)
 
-    async def _answer(self, scope: AnyContext) -> dict[str, Any]:
-        """Return what was found, as it is kept."""
-        if self._terms.policy.is_quorum:
-            return (await self._quorum(scope)).kept()
-        return (await _result_of(next(iter(self._ballots.values())))).kept()
+        posted = self.posted + await self._posted_later()
+        await update(self.scope, "close", posted, notice, CLOSING)
 
-    async def _quorum(self, scope: Any) -> Found:
-        policy = self._terms.policy
-        ballots = list(self._ballots.values())
-        completion = Completion(
-            min_successful=policy.required,
-            max_failures=0 if policy.veto else len(ballots) - policy.required,
-        )
+    async def _answered(self, scope: Any) -> None:
+        if self.request.policy.is_quorum:
+            await self._count(scope)
+        else:
+            await _result_of(next(iter(self.ballots.values())))
+
+    async def _found(self) -> Found:
+        if not self.request.policy.is_quorum:
+            found, ended = await _result_of(next(iter(self.ballots.values())))
+            return Found([(None, each) for each in found], ended)
+        votes, ended = [], None
+        for approver in await self._count(self.scope):
+            cast, closed = await _result_of(self.ballots[approver])
+            votes += [(approver, each) for each in cast]
+            ended = ended or closed
+        await self._withdraw()
+        return Found(votes, ended)
+
+    async def _count(self, scope: Any) -> list[str]:
+        """Wait until the quorum is decided; return whose callbacks decided it."""
+        policy = self.request.policy
+        completion = Completion(min_successful=policy.required, max_failures=policy.bearable)
         branches = {
-            f"vote-{n}": lambda inner, ballot=ballot: drive(inner, _for(ballot))
-            for n, ballot in enumerate(ballots, 1)
+            f"vote-{number}": lambda inner, ballot=ballot: drive(inner, _in_favour(ballot))
+            for number, ballot in enumerate(self.ballots.values(), 1)
         }
         try:
-            batch = await value_of(scope.parallel("votes", branches, completion=completion))
+            batch = await value_of(
+                scope.parallel("votes", branches, completion=completion, nesting="flat")
+            )
         except BatchError as error:
             batch = error.result
-        against = [json.loads(each.error.message) for each in batch.failures if each.error]
-        votes = [*batch, *(each for each in against if isinstance(each, dict))]
-        await self._withdraw(scope)
-        return Found(votes, next((each for each in against if isinstance(each, str)), None))
+        names = list(self.ballots)
+        return [names[each.index] for each in batch.outcomes if each.status != "STARTED"]
 
-    async def _withdraw(self, scope: Any) -> None:
+    async def _withdraw(self) -> None:
         """Close the ballots of those who have not voted: a late vote is refused, not lost."""
-        ids = sorted({ballot.id for ballot in self._ballots.values()})
+        ids = [ballot.id for ballot in self.ballots.values()]
 
         def close() -> None:
             for id in ids:
-                withdraw(self._scope, id, "the quorum has decided", WITHDRAWN_TYPE)
+                withdraw(self.scope, id, "the quorum has decided", WITHDRAWN_TYPE)
 
-        await value_of(scope.step("withdraw", close))
+        await value_of(self.scope.step("withdraw", close))
 
-    async def _recall(self) -> None:
-        """Note which messages the escalations sent: a decided race is not run again at replay."""
-        channels = {
+    async def _climb(self, scope: Any) -> None:
+        posted = list(self.posted)
+        for rung in self.terms.rungs:
+            moment = self.request.asked + timedelta(seconds=rung.after)
+            left = (moment - now_of(scope)).total_seconds()
+            await value_of(scope.sleep(max(left, 1)))
+            if rung.adds:
+                names = {each.name for each in rung.adds}
+                asked = [each for each in self.request.policy.able if each.name in names]
+                posted += await tell(scope, self.desk, rung.name, rung.channels, asked)
+            else:
+                await self._remind(scope, rung, posted)
+
+    async def _remind(self, scope: Any, rung: Rung, posted: Sequence[Posted]) -> None:
+        number = int(rung.name.rpartition("-")[2])
+
+        def notice(receipt: Receipt) -> Notice | None:
+            waiting = [name for name in receipt.to if not self.ballots[name].closed]
+            return self.desk.notice("reminder", waiting, number=number) if waiting else None
+
+        await update(scope, rung.name, posted, notice, SENDING)
+
+    async def _posted_later(self) -> list[Posted]:
+        """Return the messages that escalations sent: a decided race is not run again at replay."""
+        channels: dict[str, dict[str, Channel]] = {
             rung.name: {each.name: each for each in rung.channels}
-            for rung in self._terms.rungs
-            if rung.policy is not None
+            for rung in self.terms.rungs
+            if rung.adds
         }
         if not channels:
-            return
+            return []
 
         def collect() -> list[list[Any]]:
             return [
-                [rung, kept["receipt"]]
-                for operation in recorded_within(self._scope, NOTICE)
+                [rung, kept]
+                for operation in recorded_within(self.scope, NOTICE)
                 for rung in channels
                 if (operation.name or "").startswith(f"{rung}-")
                 for kept in json.loads(operation.payload or "[]")
             ]
 
-        for rung, kept in await value_of(self._scope.step("told", collect)):
-            receipt = Receipt.model_validate_json(json.dumps(kept))
-            self._posted.append(Posted(channels[rung][receipt.channel], receipt))
-
-    async def _close(self, decision: Decision) -> None:
-        """Tell where the request was seen what became of it."""
-        everyone = {each.name: each for each in self._terms.policy.everyone}
-        await update(
-            self._scope,
-            "close",
-            self._posted,
-            lambda receipt: self._desk.notice(
-                "closed", [everyone[name] for name in receipt.to], decision=decision
-            ),
-            CLOSING,
-        )
+        found = await value_of(self.scope.step("told", collect))
+        receipts = [(channels.get(rung, {}), received(kept)) for rung, kept in found]
+        return [Posted(of[each.channel], each) for of, each in receipts if each.channel in of]
 
 
-async def _result_of(ballot: Any) -> Found:
+async def _result_of(ballot: Any) -> tuple[list[Any], str | None]:
     """Wait for a callback; its deadline and its withdrawal are answers, too."""
     try:
-        return Found([await value_of(ballot.result())])
+        return [await value_of(ballot.result())], None
     except CallbackTimeoutError:
-        return Found([], EXPIRED)
+        return [], EXPIRED
     except CallbackError:
-        return Found([], WITHDRAWN)
+        return [], WITHDRAWN
 
 
-async def _for(ballot: Any) -> Any:
-    """Return a vote in favour; raise any other, so that the batch counts it as a failure."""
-    found = await _result_of(ballot)
-    if not found.votes:
-        raise _Against(json.dumps(found.ended))
-    [vote] = found.votes
-    if isinstance(vote, Mapping) and vote.get("kind") == "rejected":
-        raise _Against(json.dumps(vote))
-    return vote
+async def _in_favour(ballot: Any) -> None:
+    """Wait for a vote in favour; raise for any other end, so that the batch counts it so."""
+    found, _ = await _result_of(ballot)
+    if not any(is_yes(each) for each in found):
+        raise _Against("not in favour")
 
 
 class _Against(Exception):
-    """A vote against, as JSON."""
+    """A callback that was not completed with a yes."""
+
+
+def _office(context: AnyContext) -> Office:
+    return Office.at(home_of(context), clock_of(context))
+
+
+def _reasons(error: OperationError) -> str:
+    if isinstance(error, BatchError):
+        failed = error.result.failures
+        return "; ".join(f"{each.name}: {each.error.message}" for each in failed if each.error)
+    return f"{error.name}: {error.error.message}"

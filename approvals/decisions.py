@@ -55,6 +55,7 @@ class Decision(Kept):
     votes: tuple[Decision, ...] = ()
     _subject: str | None = PrivateAttr(default=None)
     _form: Any = PrivateAttr(default=None)
+    _shape: Any = PrivateAttr(default=None)
 
     @property
     def approved(self) -> bool:
@@ -67,20 +68,21 @@ class Decision(Kept):
     def subject(self) -> Any:
         """What was approved: the subject as it was shown, or as it was edited.
 
-        With `form=` an edited subject is an instance of that class.
+        With `form=`, where an edit is allowed, it is an instance of that class.
         """
         if self.kind == "edited" or self.default == "value":
             return self.answer
         if self._subject is None:
             raise ApprovalError("the subject of a decision is known to the handler that asked")
-        return json.loads(self._subject)
+        subject = json.loads(self._subject)
+        return subject if self._shape is None else fitted(self._shape, subject)
 
     @property
     def answer(self) -> Any:
         """What was answered or edited, as an instance of the form's class if there is one."""
         if self._form is None or self.value is None:
             return self.value
-        return self._form.model_validate(self.value)
+        return fitted(self._form, self.value)
 
     def raise_if_rejected(self) -> Decision:
         """Return itself if it is a yes or an answer.
@@ -98,9 +100,14 @@ class Decision(Kept):
         """Return the decision as plain JSON, as the journal keeps it."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def of(self, subject: str, form: Any) -> Decision:
-        """Return this decision, knowing the canonical subject and the form's class."""
-        self._subject, self._form = subject, form
+    def of(self, subject: str, form: Any, shape: Any = None) -> Decision:
+        """Return this decision, knowing the canonical subject and the classes.
+
+        Args:
+            form: of an edit or an answer.
+            shape: of the subject as it was shown.
+        """
+        self._subject, self._form, self._shape = subject, form, shape
         return self
 
     @classmethod
@@ -118,6 +125,15 @@ class Decision(Kept):
                 f"the callback was completed with {shown}, which is not a decision; decide with "
                 "`perdure approve`, `perdure reject`, the inbox, or the message that was sent"
             ) from None
+
+
+def fitted(form: Any, value: Any) -> Any:
+    """Return plain JSON data as an instance of a pydantic class.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    return form.model_validate_json(json.dumps(value))
 
 
 def vote(

@@ -2,19 +2,21 @@
 
 Each message is a step of the kind `ApprovalNotice`. A failure is tried again after as long as the
 channel asks for; an attempt that died may have delivered, so the next one looks for its message
-first. What cannot be delivered is recorded; it is an error only if nobody at all could be told.
+first. What cannot be delivered is recorded, and no error by itself.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from perdure.durable import Completion, StepError
 from perdure.durable.current import current_step
-from perdure.durable.failures import error_object
+from perdure.durable.errors import UsageError
+from perdure.durable.failures import INTERRUPTED, error_object
 from perdure.durable.gated import AnyContext, Claim, clock_of, drive, value_of
 from perdure.durable.gates import PLAIN, Pass, Verdict
 from perdure.durable.operations import ErrorObject, Operation
@@ -30,6 +32,8 @@ from .web import Web
 SENDING = RetryPolicy(max_attempts=6, initial_delay=2, backoff_rate=2, max_delay=60)
 CLOSING = RetryPolicy(max_attempts=2, initial_delay=1)
 _LONGEST = 3600.0
+_AT_ONCE = 16
+Body = Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,11 @@ class Desk:
     office: Callable[[], Office]
     callbacks: Mapping[str, str]
 
-    def notice(self, kind: Any, to: Sequence[Approver], **more: Any) -> Notice:
-        """Return a notice about the request."""
-        return Notice(kind, self.request, tuple(to), self.callbacks, self.office(), **more)
+    def notice(self, kind: Any, names: Sequence[str], **more: Any) -> Notice:
+        """Return a notice to approvers, inside a step: each attempt of it mints the same tokens."""
+        to = tuple(each for each in self.request.policy.everyone if each.name in names)
+        seed = current_step().idempotency_key[:24]
+        return Notice(kind, self.request, to, self.callbacks, self.office(), seed=seed, **more)
 
 
 async def tell(
@@ -64,41 +70,48 @@ async def tell(
     name: str,
     channels: Sequence[Channel],
     approvers: Sequence[Approver],
-) -> tuple[list[Posted], list[str]]:
-    """Ask approvers; return what went out, and what did not, in words."""
-    bodies: dict[str, Callable[[], list[dict[str, Any]]]] = {}
+    *,
+    needed: bool = False,
+) -> list[Posted]:
+    """Ask approvers; return what went out.
+
+    Raises:
+        OperationError: nothing went out, and it is `needed`.
+    """
+    bodies: dict[str, Body] = {}
     through: dict[str, Channel] = {}
     for channel in channels:
-        reached = [each for each in approvers if channel.reaches(each)]
+        reached = [each.name for each in approvers if channel.reaches(each)]
         if isinstance(channel, Web) or not reached:
             continue
         groups = [[each] for each in reached] if channel.personal else [reached]
         for number, to in enumerate(groups, 1):
             step = f"{name}-{channel.name}" + (f"-{number}" if channel.personal else "")
             bodies[step], through[step] = _sending(desk, channel, to), channel
-    results = await _each(scope, name, bodies, SENDING)
-    posted, failures = [], []
-    for step, result in results.items():
-        if isinstance(result, str):
-            failures.append(f"{step}: {result}")
-            continue
-        receipts = [Receipt.model_validate_json(_text(each["receipt"])) for each in result]
-        posted += [Posted(through[step], each) for each in receipts]
-    return posted, failures
+    policy = _Delivery(SENDING, desk.request.deadline, scope)
+    results = await _each(scope, name, bodies, policy, needed=needed)
+    return [
+        Posted(through[step], received(kept))
+        for step, result in results.items()
+        if step in through
+        for kept in result
+    ]
 
 
 async def update(
     scope: AnyContext,
     name: str,
     posted: Sequence[Posted],
-    notice: Callable[[Receipt], Notice],
-    policy: RetryPolicy,
+    notice: Callable[[Receipt], Notice | None],
+    retry: RetryPolicy,
 ) -> None:
     """Change or follow up messages that went out; what fails is recorded, and nothing more."""
 
-    def body(each: Posted) -> Callable[[], list[dict[str, Any]]]:
+    def body(each: Posted) -> Body:
         def change() -> list[dict[str, Any]]:
-            each.channel.update(each.receipt, notice(each.receipt))
+            told = notice(each.receipt)
+            if told is not None:
+                each.channel.update(each.receipt, told)
             return []
 
         return change
@@ -106,64 +119,107 @@ async def update(
     bodies = {
         f"{name}-{each.channel.name}-{number}": body(each) for number, each in enumerate(posted, 1)
     }
-    await _each(scope, name, bodies, policy)
+    await _each(scope, name, bodies, _Delivery(retry))
 
 
-def _sending(
-    desk: Desk, channel: Channel, to: Sequence[Approver]
-) -> Callable[[], list[dict[str, Any]]]:
+def received(kept: Mapping[str, Any]) -> Receipt:
+    """Return the receipt that a step of this kind keeps."""
+    return Receipt.model_validate_json(json.dumps(kept["receipt"]))
+
+
+def now_of(scope: AnyContext) -> datetime:
+    """Return the engine's time, in UTC; not recorded."""
+    return datetime.fromtimestamp(clock_of(scope).now() / 1000, UTC)
+
+
+def _sending(desk: Desk, channel: Channel, to: Sequence[str]) -> Body:
     def send() -> list[dict[str, Any]]:
         attempt = current_step().attempt
         notice = desk.notice("request", to, attempt=attempt)
-        found = channel.find(notice, desk.request.asked) if attempt > 1 else None
+        found = _found(channel, notice) if attempt > 1 else None
         receipt = found or channel.send(notice)
+        _check_receipt(receipt, channel, to)
         spec = channel.spec() if hasattr(channel, "spec") else None
         return [{"receipt": receipt.model_dump(mode="json"), "spec": spec}]
 
     return send
 
 
+def _found(channel: Channel, notice: Notice) -> Receipt | None:
+    """Return the message of an earlier attempt; None also where the channel may not look."""
+    try:
+        return channel.find(notice, notice.request.asked)
+    except ChannelError as error:
+        if error.final:
+            return None
+        raise
+
+
+def _check_receipt(receipt: Any, channel: Channel, to: Sequence[str]) -> None:
+    if not isinstance(receipt, Receipt):
+        raise UsageError(f"the channel {channel.name!r} returned no Receipt, but {receipt!r}")
+    if receipt.channel != channel.name or not set(receipt.to) <= set(to):
+        raise UsageError(
+            f"the channel {channel.name!r} was to tell {', '.join(to)}, and returned the receipt "
+            f"of {receipt.channel!r} to {', '.join(receipt.to)}"
+        )
+
+
 async def _each(
     scope: AnyContext,
     name: str,
-    bodies: Mapping[str, Callable[[], list[dict[str, Any]]]],
-    policy: RetryPolicy,
+    bodies: Mapping[str, Body],
+    policy: _Delivery,
+    *,
+    needed: bool = False,
 ) -> dict[str, Any]:
-    """Run the steps side by side; return each one's result, or why it failed."""
-    if len(bodies) < 2:
-        return {step: await _step(scope, step, body, policy) for step, body in bodies.items()}
+    """Run the steps side by side; return the results of those that succeeded.
+
+    Raises:
+        OperationError: none did, and one is `needed`.
+    """
+    if len(bodies) > 1:
+        return await _side_by_side(scope, name, bodies, policy, needed)
+    results = {}
+    for step, body in bodies.items():
+        try:
+            results[step] = await _step(scope, step, body, policy)
+        except StepError:
+            if needed:
+                raise
+    return results
+
+
+async def _side_by_side(
+    scope: Any, name: str, bodies: Mapping[str, Body], policy: _Delivery, needed: bool
+) -> dict[str, Any]:
+    branches = {
+        step: lambda inner, step=step, body=body: drive(inner, _step(inner, step, body, policy))
+        for step, body in bodies.items()
+    }
+    most = Completion(max_failures=len(bodies) - needed)
     batch = await value_of(
-        scope.parallel(
-            name,
-            {
-                step: lambda inner, step=step, body=body: drive(
-                    inner, _step(inner, step, body, policy)
-                )
-                for step, body in bodies.items()
-            },
-            completion=Completion(max_failures=len(bodies)),
-            nesting="flat",
-        )
+        scope.parallel(name, branches, completion=most, nesting="flat", max_concurrency=_AT_ONCE)
     )
-    return dict(zip(bodies, batch, strict=True))
+    return {each.name: each.result for each in batch.outcomes if each.status == "SUCCEEDED"}
 
 
-async def _step(
-    scope: AnyContext, name: str, body: Callable[[], Any], policy: RetryPolicy
-) -> list[dict[str, Any]] | str:
-    claim = Claim(scope, NOTICE, name)
-    try:
-        result: list[dict[str, Any]] = await value_of(claim.run(_Delivery(policy), body))
-        return result
-    except StepError as error:
-        return error.error.message
+async def _step(scope: AnyContext, name: str, body: Body, policy: _Delivery) -> Any:
+    return await value_of(Claim(scope, NOTICE, name).run(policy, body))
 
 
+@dataclass(frozen=True)
 class _Delivery:
-    """The gate of one message: tried again as the channel asks, also when its process died."""
+    """The gate of a message: tried again as the channel asks, also when its process died.
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
+    Attributes:
+        until: when there is no more use in it.
+        scope: tells the time.
+    """
+
+    policy: RetryPolicy
+    until: datetime | None = None
+    scope: AnyContext | None = None
 
     def open(self, operation: Operation) -> Pass:
         """Let it pass."""
@@ -174,29 +230,22 @@ class _Delivery:
         attempt = operation.attempt + 1
         delay = None
         final = isinstance(error, ChannelError) and error.final
-        if not final and self._policy.retries(error, attempt):
-            delay = self._policy.delay(attempt)
+        if not final and self.policy.retries(error, attempt):
+            delay = self.policy.delay(attempt)
             if isinstance(error, ChannelError) and error.retry_after is not None:
                 delay = min(max(error.retry_after, 0.0), _LONGEST)
-        kept = error_object(error)
-        return Verdict(replace(kept, data=None), delay)
+        return Verdict(replace(error_object(error), data=None), self._in_time(delay))
 
     def interrupted(self, operation: Operation) -> Verdict:
         """Try again: the next attempt looks for the message of this one first."""
-        again = operation.attempt + 1 < self._policy.max_attempts
-        text = "its process ended while it was sent"
-        return Verdict(ErrorObject(text, "perdure.StepInterrupted"), 0 if again else None)
+        again = operation.attempt + 1 < self.policy.max_attempts
+        error = ErrorObject("its process ended while it was sent", INTERRUPTED)
+        return Verdict(error, self._in_time(0 if again else None))
 
     def returned(self, operation: Operation) -> None:
         """Do nothing."""
 
-
-def now_of(scope: AnyContext) -> datetime:
-    """Return the engine's time, in UTC; not recorded."""
-    return datetime.fromtimestamp(clock_of(scope).now() / 1000, UTC)
-
-
-def _text(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+    def _in_time(self, delay: float | None) -> float | None:
+        if delay is None or self.until is None or self.scope is None:
+            return delay
+        return delay if now_of(self.scope) + timedelta(seconds=delay) < self.until else None

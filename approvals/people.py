@@ -109,6 +109,8 @@ def identity_of(text: Any) -> str:
     if not isinstance(text, str):
         raise UsageError(f"an approver is a text such as {_EXAMPLES}, not {text!r}")
     bare = text.strip()
+    if not bare.isprintable():
+        raise UsageError(f"an approver is {_EXAMPLES}, not {text!r}")
     return bare.lower() if kind_of(bare) is IdentityKind.EMAIL else bare
 
 
@@ -119,7 +121,8 @@ def approvers_of(given: Any, what: str = "approvers") -> tuple[Approver, ...]:
         UsageError: there are none, one is malformed, or a person is named twice.
     """
     listed: Iterable[Any] = [given] if isinstance(given, str | Approver) else given
-    if not isinstance(listed, Iterable):
+    if not isinstance(listed, Iterable) or isinstance(listed, set | frozenset):
+        # A set has another order in each process, and callbacks are told apart by order.
         raise UsageError(f"{what} is a list such as ['alice@example.org'], not {given!r}")
     found = tuple(_approver(each) for each in listed)
     if not found:
@@ -136,6 +139,8 @@ def identities_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the identities of one person, as given for `requested_by`."""
     if given is None:
         return ()
+    if not isinstance(given, str | tuple | list) or not given:
+        raise UsageError(f"requested_by is an identity, a list of them, or None, not {given!r}")
     return tuple(identity_of(each) for each in ([given] if isinstance(given, str) else given))
 
 
@@ -153,7 +158,7 @@ def account() -> str:
 
 def _approver(given: Any) -> Approver:
     if isinstance(given, Approver):
-        return given
+        return _approver(given.identities)
     if isinstance(given, tuple | list):
         if not given:
             raise UsageError("an approver with no identity; name one")

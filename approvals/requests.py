@@ -50,6 +50,11 @@ class Policy(Kept):
         return self.approvers + self.escalated
 
     @property
+    def able(self) -> tuple[Approver, ...]:
+        """Those of them who are asked: whoever asked may not decide."""
+        return tuple(e for e in self.everyone if not set(e.identities) & set(self.requested_by))
+
+    @property
     def is_quorum(self) -> bool:
         """Whether more than one must approve."""
         return self.required > 1
@@ -57,6 +62,15 @@ class Policy(Kept):
     def find(self, name: str) -> Approver | None:
         """Return the approver of a name."""
         return next((each for each in self.everyone if each.name == name), None)
+
+    @property
+    def bearable(self) -> int:
+        """So many may not approve before it is lost."""
+        return 0 if self.veto else len(self.able) - self.required
+
+    def is_lost(self, rejects: int) -> bool:
+        """Return whether so many rejects end it."""
+        return rejects > self.bearable
 
 
 class ApprovalRequest(Kept):
@@ -131,6 +145,7 @@ def canonical(subject: Any) -> str:
             default=_plain,
         )
         text.encode()
+        _check_keys(subject)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"the subject of an approval is plain JSON data or a pydantic model: {error}"
@@ -141,6 +156,22 @@ def canonical(subject: Any) -> str:
 def digest_of(text: str) -> str:
     """Return the SHA-256 of a canonical text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that JSON would turn into text: what is approved is what was asked about.
+
+    Raises:
+        TypeError: a key is none.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text")
+            _check_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -9,9 +10,9 @@ from perdure.durable.errors import UsageError
 
 from .channels import Channel
 from .people import Approver, Kept
-from .requests import Policy
 
 _KNOWN = '"web", "slack", "slack:C0123", "email", or a channel object'
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = ("reaches", "send", "update", "find")
 
 
@@ -29,29 +30,25 @@ def channels_of(via: Any) -> tuple[Channel, ...]:
         raise UsageError(f"via is empty: name at least one channel ({_KNOWN})")
     names = [each.name for each in channels]
     for name in names:
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"via has a channel named {name!r}; a name has 1 to 64 letters, digits and . _ -"
+            )
         if names.count(name) > 1:
             raise UsageError(f"via names the channel {name!r} twice; once is enough")
     return channels
 
 
-def check_reach(channels: tuple[Channel, ...], policy: Policy, what: str = "via") -> None:
-    """Check that each approver can be told, and each vote be told from the others.
+def check_reach(channels: tuple[Channel, ...], approvers: Iterable[Approver], what: str) -> None:
+    """Check that each approver can be told.
 
     Raises:
-        UsageError: naming the approver or the channel that does not fit, and the cure.
+        UsageError: naming the approver who cannot, and the cure.
     """
-    for approver in policy.everyone:
+    for approver in approvers:
         if not any(each.reaches(approver) for each in channels):
             names = ", ".join(each.name for each in channels)
             raise UsageError(f"{what} ({names}) has no channel that {_cure(approver)}")
-    if policy.is_quorum:
-        for each in channels:
-            if not each.personal and each.name != "web":
-                raise UsageError(
-                    f"{what}: one message of the channel {each.name!r} cannot carry the votes of "
-                    f"{policy.required} approvers; tell each in a message of their own, as "
-                    "Slack() without a channel does, or by Email"
-                )
 
 
 def channel_from(spec: Mapping[str, Any]) -> Channel:

@@ -432,6 +432,11 @@ class AsyncCallback:
         """The id by which the callback is completed, failed or kept alive."""
         return self._run.session.callback_id(self._operation)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, as far as this invocation knows: not recorded, so ask in a step."""
+        return self._operation.closed
+
     async def result(self) -> Any:
         """Return what it was completed with; suspend until then.
 
