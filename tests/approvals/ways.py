@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
@@ -167,13 +166,6 @@ def words(response: Response) -> str:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """The journal files of a folder, byte for byte."""
-    found = sorted(folder.glob("journal.db*"))
-    return {each.name: each.read_bytes() for each in found if not each.name.endswith("-shm")}
-
-
-@contextmanager
-def engine_on(folder: Path, clock: Any) -> Iterator[Runner]:
-    """An engine on a journal in a folder."""
-    with Runner(folder / "journal.db", clock=clock) as runner:
-        yield runner
+    """The journal files of a folder, byte for byte; not the index of the log, which readers use."""
+    found = [folder / "journal.db", folder / "journal.db-wal"]
+    return {each.name: each.read_bytes() for each in found if each.exists()}
