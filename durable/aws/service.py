@@ -1,32 +1,30 @@
-"""The calls of the Lambda durable API that an invocation makes, over boto3.
+"""The calls of the Lambda durable API that an invocation makes, and the client they go through.
 
-boto3 is loaded when the first of them is made, and one client serves the whole process. Each error
-is classed once: transient (the invocation is to fail, so that Lambda makes it again), or final.
+One client serves the whole process. A thread makes it while the first handler already runs: out of
+botocore's signer where a Lambda sandbox's environment says all there is to know, else through
+boto3. Each error is classed once: transient (the invocation is to fail, so that Lambda makes it
+again), or final.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import JournalError, UsageError
 from ..operations import ErrorObject, Operation
+from .refusals import code_of, is_transient, words_of
 from .wire import Update, operation_of, wire_error
 
+CHOICE = "PERDURE_AWS_CLIENT"
+"""The variable that has an invocation call through boto3's full client, if it is `boto3`."""
 _PAGE = 1000
 _CLOSED = frozenset({"CallbackTimeoutException", "ResourceNotFoundException", "404"})
 """Codes for a callback that is closed or unknown; "404" is an answer that names no code."""
-_KMS = frozenset(
-    {
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
-    }
-)
 
 
 class ServiceError(JournalError):
@@ -53,12 +51,14 @@ class LambdaService:
     """The durable API of AWS Lambda."""
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._made = client if isinstance(client, Making) else Making(client)
 
     @classmethod
     def of_process(cls) -> LambdaService:
-        """Return the service over this process's client, made once from the environment."""
-        return cls(client())
+        """Return the service over this process's client, which is made meanwhile."""
+        making = _of_process()
+        making.begin()
+        return cls(making)
 
     def checkpoint(self, arn: str, token: str, updates: Sequence[Update]) -> Answer:
         """Write updates, all or none; none is how to ask what changed.
@@ -67,7 +67,7 @@ class LambdaService:
             ServiceError: they were not written, or it is not known whether they were.
         """
         try:
-            answer = self._client.checkpoint_durable_execution(
+            answer = self._made.get().checkpoint_durable_execution(
                 DurableExecutionArn=arn, CheckpointToken=token, Updates=list(updates)
             )
             state = answer.get("NewExecutionState") or {}
@@ -88,7 +88,7 @@ class LambdaService:
         operations: list[Operation] = []
         while marker:
             try:
-                page = self._client.get_durable_execution_state(
+                page = self._made.get().get_durable_execution_state(
                     DurableExecutionArn=arn, CheckpointToken=token, Marker=marker, MaxItems=_PAGE
                 )
                 operations += [operation_of(wire) for wire in page.get("Operations") or ()]
@@ -104,20 +104,59 @@ class LambdaService:
             ServiceError: the service did not take it, or it is not known whether it did.
         """
         try:
-            self._client.send_durable_execution_callback_failure(
+            self._made.get().send_durable_execution_callback_failure(
                 CallbackId=callback_id, Error=wire_error(error)
             )
         except Exception as refusal:
-            if _code(refusal) in _CLOSED:
+            if code_of(refusal) in _CLOSED:
                 return False
             # The service's own words may hold the id, by which anybody could complete it.
-            told = f"the callback was not failed: {_code(refusal) or type(refusal).__name__}"
+            told = f"the callback was not failed: {code_of(refusal) or type(refusal).__name__}"
             raise ServiceError(told, transient=is_transient(refusal)) from None
         return True
 
 
+class Making:
+    """A client that is made once, by whoever needs it first: a thread of its own, or a call."""
+
+    def __init__(self, client: Any = None) -> None:
+        self._client = client
+        self._begun = client is not None
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Have a thread make it."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._try, name="perdure-client", daemon=True).start()
+
+    def get(self) -> Any:
+        """Return the client, made by now."""
+        with self._lock:
+            if self._client is None:
+                self._client = _make()
+            return self._client
+
+    def _try(self) -> None:
+        # The call that needs the client fails by itself, where it can be told of.
+        with suppress(Exception):
+            self.get()
+
+
 _lock = threading.Lock()
-_cached: Any = None
+_cached: Making | None = None
+
+
+def client() -> Any:
+    """Return this process's client."""
+    return _of_process().get()
+
+
+def use_client(client: Any) -> None:
+    """Have this process call through a client of the caller's: boto3's, or one that is like it."""
+    global _cached  # noqa: PLW0603
+    with _lock:
+        _cached = Making(client)
 
 
 def forget_client() -> None:
@@ -127,64 +166,56 @@ def forget_client() -> None:
         _cached = None
 
 
-def client() -> Any:
-    """Return this process's boto3 client; the first call makes it, in about 0.3 s."""
+def _of_process() -> Making:
     global _cached  # noqa: PLW0603
     with _lock:
         if _cached is None:
-            import boto3  # type: ignore[import-untyped]
-            from botocore.config import Config  # type: ignore[import-untyped]
-
-            # A checkpoint carries a client token, so botocore may safely send it again.
-            config = Config(
-                connect_timeout=5,
-                read_timeout=50,
-                retries={"mode": "standard", "total_max_attempts": 3},
-                user_agent_extra=f"perdure/{_version()}",
-            )
-            made = boto3.client("lambda", config=config)
-            if not hasattr(made, "checkpoint_durable_execution"):
-                raise UsageError(
-                    f"boto3 {boto3.__version__} does not know durable functions; perdure needs "
-                    "boto3 1.43.114 or later in the function's package or layer"
-                )
-            _cached = made
+            _cached = Making()
         return _cached
 
 
-def _version() -> str:
+def _make() -> Any:
+    chosen = os.environ.get(CHOICE) or "signed"
+    if chosen not in ("signed", "boto3"):
+        raise UsageError(f"{CHOICE} is {chosen!r}; it may be 'signed' (the default) or 'boto3'")
+    from .target import target_of
+
+    target = target_of(os.environ) if chosen == "signed" else None
+    if target is None:
+        return _boto3_client()
+    from .client import SignedClient
+
+    return SignedClient(target, _user_agent())
+
+
+def _boto3_client() -> Any:
+    import boto3  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+
+    # A checkpoint carries a client token, so botocore may safely send it again.
+    config = Config(
+        connect_timeout=5,
+        read_timeout=50,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        user_agent_extra=_user_agent(),
+    )
+    made = boto3.client("lambda", config=config)
+    if not hasattr(made, "checkpoint_durable_execution"):
+        raise UsageError(
+            f"boto3 {boto3.__version__} does not know durable functions; perdure needs boto3 "
+            "1.43.114 or later in the function's package or layer"
+        )
+    return made
+
+
+def _user_agent() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version("perdure")
+        return f"perdure/{version('perdure')}"
     except PackageNotFoundError:
-        return "unknown"
+        return "perdure/unknown"
 
 
 def _classed(what: str, error: Exception) -> ServiceError:
-    return ServiceError(f"{what}: {error}", transient=is_transient(error))
-
-
-def _code(error: Exception) -> str:
-    answer: Mapping[str, Any] = getattr(error, "response", None) or {}
-    return str((answer.get("Error") or {}).get("Code") or "")
-
-
-def is_transient(error: Exception) -> bool:
-    """Return whether another invocation may fare better than this call did."""
-    answer: Mapping[str, Any] = getattr(error, "response", None) or {}
-    details = answer.get("Error") or {}
-    status = (answer.get("ResponseMetadata") or {}).get("HTTPStatusCode")
-    if details.get("Code") in _KMS:
-        return False
-    if _is_malformed(error):
-        return False
-    if status is None or status == 429 or not 400 <= status < 500:
-        return True
-    # Another invocation has written since: this one is over, the next gets a token that holds.
-    return str(details.get("Message") or "").lower().startswith("invalid checkpoint token")
-
-
-def _is_malformed(error: Exception) -> bool:
-    """Return whether botocore refused the request itself; it would refuse it the next time, too."""
-    from botocore.exceptions import ParamValidationError  # type: ignore[import-untyped]
-
-    return isinstance(error, ParamValidationError)
+    return ServiceError(f"{what}: {words_of(error)}", transient=is_transient(error))

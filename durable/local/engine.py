@@ -15,15 +15,10 @@ from ..clock import Clock, SystemClock
 from ..codec import Codec
 from ..duration import DurationLike, seconds_of
 from ..errors import (
-    ExecutionCancelledError,
-    ExecutionError,
-    ExecutionFailedError,
-    ExecutionTimedOutError,
     HandlerNotFoundError,
     Suspended,
     UsageError,
 )
-from ..events import EventKind
 from ..handler import Handler
 from ..host import Host
 from ..limits import Limits
@@ -46,21 +41,11 @@ from .peers import Peers
 from .service import LocalService, Start
 from .store import Store
 from .verbs import NOTHING, Verbs, plain_text
+from .waiting import Waiting
 from .worker import Worker
 from .writing import LoopWriter
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ENDS = {
-    ExecutionStatus.FAILED: ExecutionFailedError,
-    ExecutionStatus.CANCELLED: ExecutionCancelledError,
-    ExecutionStatus.TIMED_OUT: ExecutionTimedOutError,
-}
-_CLOSING = (
-    EventKind.EXECUTION_SUCCEEDED,
-    EventKind.EXECUTION_FAILED,
-    EventKind.EXECUTION_TIMED_OUT,
-    EventKind.EXECUTION_STOPPED,
-)
 
 
 class LocalEngine:
@@ -104,6 +89,9 @@ class LocalEngine:
         self._verbs = Verbs(self._service)
         self._worker = Worker(
             self._service, self._peers, self._host, self.clock, max(1, threads // 2)
+        )
+        self._waiting = Waiting(
+            self._service, self._worker, self._peers, self._record, self._raise_suspended
         )
         self._open = True
         self.clock.subscribe(self._worker.poke_all)
@@ -423,34 +411,11 @@ class LocalEngine:
 
     def wait_for(self, id: str, timeout: float | None = None) -> Any:
         """Wait for a run to end and return its result; see `Execution.result`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._worker.watch(self._record(id).run) as changed:
-            while True:
-                changed.clear()
-                record = self._record(id)
-                if record.status != "RUNNING":
-                    return self._outcome(record)
-                self._check_progress(record)
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    told = f"the run {id!r} has not ended after {timeout:g} s; it goes on"
-                    raise TimeoutError(told)
-                known = record.handler in self._worker.handlers
-                changed.wait(self._patience(left, known))
+        return self._waiting.wait_for(id, timeout)
 
     def settle(self, id: str, timeout: float) -> Any:
         """Wait for a run to end or to have only longer waits left; see `Execution.settle`."""
-        deadline = self.clock.now() + round(timeout * 1000)
-        while True:
-            seen = self._worker.generation
-            record = self._record(id)
-            if record.status != "RUNNING":
-                return self._outcome(record)
-            self._check_progress(record)
-            waits = record.wake_at is None or record.wake_at > deadline
-            if record.lease_owner is None and waits:
-                self._raise_suspended(record)
-            self._wait_for_change(seen, 1.0)
+        return self._waiting.settle(id, timeout)
 
     def wait_idle(self, timeout: float = 60) -> None:
         """Wait until no handler runs here and none is due.
@@ -458,15 +423,7 @@ class LocalEngine:
         Raises:
             TimeoutError: something still runs after `timeout` seconds of real time.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            seen = self._worker.generation
-            if self._worker.idle() or (self.killed and not self._worker.active):
-                return
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"handlers still run after {timeout:g} s")
-            self._wait_for_change(seen, left)
+        self._waiting.wait_idle(timeout)
 
     def next_timer(self) -> int | None:
         """Return when the next timer of any run is due, in milliseconds, or None."""
@@ -493,35 +450,6 @@ class LocalEngine:
         if not self._open:
             raise UsageError("this engine is closed; open another on the same file")
 
-    def _outcome(self, record: Record) -> Any:
-        with self._store.read() as connection:
-            events = list(rows.select(connection, record.run))
-        closing = next(event for event in reversed(events) if event.kind in _CLOSING)
-        if closing.kind is EventKind.EXECUTION_SUCCEEDED:
-            handler = self._worker.handlers.get(record.handler)
-            codec = handler.codec if handler is not None else Codec(None)
-            return codec.decode(closing.payload or "null", where=f"the result of {record.id!r}")
-        _raise_ended(record, closing.error)
-
-    def _check_progress(self, record: Record) -> None:
-        error = self._worker.errors.pop(record.run, None)
-        if error is not None:
-            raise error
-        if record.lease_owner is not None:
-            due = self._peers.is_dead(record.lease_owner)
-        else:
-            due = record.wake_at is not None and record.wake_at <= self.clock.now()
-        if record.handler in self._worker.handlers or not due:
-            return
-        self._peers.sweep()
-        if not self._peers.others():
-            known = ", ".join(sorted(self._worker.handlers)) or "none"
-            raise HandlerNotFoundError(
-                f"the run {record.id!r} is due, and its handler {record.handler!r} is not "
-                f"registered here (registered: {known}); the run is kept, and goes on when an "
-                "engine with that handler serves this journal"
-            )
-
     def _raise_suspended(self, record: Record) -> NoReturn:
         waits = self.waiting_for(record.id)
         lines = [
@@ -534,17 +462,6 @@ class LocalEngine:
             Execution(self, record.id),
             lines,
         )
-
-    def _wait_for_change(self, seen: int, left: float | None) -> None:
-        changed = self._worker.changed
-        with changed:
-            if self._worker.generation == seen:
-                changed.wait(self._patience(left, True))
-
-    def _patience(self, left: float | None, known: bool) -> float | None:
-        # Another process may end the run, or come and do so; this one may not hear of it.
-        alone = known and self._worker.serving and not self._peers.others()
-        return left if alone else min(1.0, 1.0 if left is None else left)
 
     def _tell(self, runs: Iterable[int]) -> None:
         self._worker.poke(runs)
@@ -562,9 +479,3 @@ def _id(id: str | None) -> str:
             f"the id of a run is 1 to 64 letters, digits, '-' or '_' (the rule of AWS), not {id!r}"
         )
     return id
-
-
-def _raise_ended(record: Record, error: ErrorObject | None) -> NoReturn:
-    kind: type[ExecutionError] = _ENDS[ExecutionStatus(record.status)]
-    what = f"{error.type}: {error.message}" if error and error.type else error and error.message
-    raise kind(f"the run {record.id!r} {record.status.lower().replace('_', ' ')}: {what}", error)

@@ -14,7 +14,7 @@ from perdure.durable.aws import service
 from perdure.durable.testing import Runner
 
 from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving
-from .worlds import AwsWorld, LocalWorld, World
+from .worlds import AwsWorld, Counted, LocalWorld, World
 
 CALLEES = ["callee"]
 """The functions that others may invoke; the runner must know them when it starts."""
@@ -44,9 +44,7 @@ def aws_session(local_runner: LocalRunner) -> Iterator[AwsWorld]:
 
         local_runner.send_others_to(function.url)
         world = AwsWorld(local_runner, function, handlers, boto3.client("lambda"))
-        service.client().meta.events.register(
-            "before-send.lambda", lambda event_name, **_: _count(world, event_name)
-        )
+        service.use_client(Counted(service.client(), world.calls))
         yield world
     service.forget_client()
     for name, value in before.items():
@@ -54,10 +52,6 @@ def aws_session(local_runner: LocalRunner) -> Iterator[AwsWorld]:
             del os.environ[name]
         else:
             os.environ[name] = value
-
-
-def _count(world: AwsWorld, event_name: str) -> None:
-    world.calls[event_name.rpartition(".")[2]] += 1
 
 
 @pytest.fixture

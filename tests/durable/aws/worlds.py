@@ -73,6 +73,23 @@ class LocalExecution:
         return list(self._run.history())
 
 
+class Counted:
+    """A client of the API whose calls are counted."""
+
+    def __init__(self, client: Any, calls: Counter[str]) -> None:
+        self._client = client
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def counted(**arguments: Any) -> Any:
+            self._calls[name.title().replace("_", "")] += 1
+            return call(**arguments)
+
+        return counted
+
+
 class AwsWorld:
     """AWS's local runner, invoking handlers in this process over HTTP."""
 
