@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ChannelError
 
@@ -106,26 +106,32 @@ def ask(method: Callable[..., SlackResponse], **arguments: Any) -> dict[str, Any
         SlackRefusal: Slack said no; `final` unless it is a matter of time.
         ChannelError: it could not be reached, or its answer was lost.
     """
+    called = method.__name__.replace("_", ".")
+    answer = attempt(called, lambda: method(**arguments).data)
+    if not isinstance(answer, dict):
+        raise ChannelError(f"an unreadable answer to {called}")
+    return answer
+
+
+def attempt(called: str, call: Callable[[], Any]) -> Any:
+    """Do what calls a method of the Web API; see `ask`."""
     from slack_sdk.errors import SlackApiError, SlackObjectFormationError
 
     try:
-        return dict(cast("dict[str, Any]", method(**arguments).data))
+        return call()
     except SlackApiError as error:
-        failure = _refusal(method, error.response)
+        failure = _refusal(called, error.response)
     except SlackObjectFormationError:
         raise
     except (OSError, HTTPException) as error:
-        kind = type(error).__name__
-        failure = ChannelError(f"no answer from Slack to {_called(method)} ({kind})")
+        failure = ChannelError(f"no answer from Slack to {called} ({type(error).__name__})")
     except Exception as error:  # whatever an answer that is none did to the client
-        failure = ChannelError(
-            f"an unreadable answer to {_called(method)} ({type(error).__name__})"
-        )
+        failure = ChannelError(f"an unreadable answer to {called} ({type(error).__name__})")
     raise failure
 
 
-def _refusal(method: Callable[..., Any], response: Any) -> ChannelError:
-    called, status = _called(method), int(response.status_code)
+def _refusal(called: str, response: Any) -> ChannelError:
+    status = int(response.status_code)
     data = response.data if isinstance(response.data, dict) else {}
     code = str(data.get("error", ""))
     if status == 429 or code in ("ratelimited", "rate_limited"):
@@ -149,8 +155,3 @@ def _seconds(headers: Any) -> float | None:
         return max(0.0, float(found["retry-after"]))
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _called(method: Callable[..., Any]) -> str:
-    """Return the name of a method as Slack writes it: chat_postMessage is chat.postMessage."""
-    return method.__name__.replace("_", ".")

@@ -61,16 +61,16 @@ def asked(
         _context(_until(request, mentions)),
         _buttons(request, token, page),
     ]
-    sentence = f"Approval asked: {_line(request.title)}. Decide before {in_utc(request.deadline)}."
-    return Message(sentence, _laid_out(above, request, below, page, "ask"))
+    text = f"Approval asked: {_quoted(request)}. Decide before {in_utc(request.deadline)}."
+    return Message(text, _laid_out(above, request, below, page, "ask"))
 
 
 def reminded(request: ApprovalRequest, number: int, mentions: Sequence[str]) -> Message:
     """Return the reminder that is posted below the question."""
     nth = f"Reminder {number}" if number > 1 else "Reminder"
     called = f"{' '.join(map(mention, mentions))} " if mentions else ""
-    title = _line(request.title)
-    text = f"{nth}: a decision is still asked, {title}. Decide before {in_utc(request.deadline)}."
+    until = in_utc(request.deadline)
+    text = f"{nth}: a decision is still asked, {_quoted(request)}. Decide before {until}."
     shown = f"{called}{nth}: a decision is still asked, until {date(request.deadline)}."
     return Message(text, _numbered([_markdown(shown)], f"remind-{number}"))
 
@@ -92,8 +92,8 @@ def closed(request: ApprovalRequest, text: str, mark: str, said: Iterable[str] =
     above = [_header(request.title), _markdown(f"*{escaped(text)}*")]
     above += [section(cut(each, _SECTION)) for each in said]
     below = [_context(_origin(request))]
-    title = f"{_line(request.title)}: "
-    return Message(title + escaped(text), _laid_out(above, request, below, None, f"closed-{mark}"))
+    whole = f"{escaped(text)} It was about {_quoted(request)}."
+    return Message(whole, _laid_out(above, request, below, None, f"closed-{mark}"))
 
 
 def bare(text: str) -> Message:
@@ -111,7 +111,7 @@ def sentence(decision: Decision) -> str:
         return f"Expired, {at}: nobody decided in time, {default}."
     voters = [each for each in decision.votes if each.kind == decision.kind] or [decision]
     by = ", ".join(visible(each.by.shown) for each in voters)
-    return f"{_WORDS[decision.kind]} by {by}, {at}."
+    return f"{_WORDS[decision.kind]} by {' '.join(by.split())}, {at}."
 
 
 def new_mark() -> str:
@@ -157,16 +157,20 @@ def _laid_out(
 ) -> list[dict[str, Any]]:
     """Return the blocks, with as much of the subject between as there is room for."""
     whole = visible(request.preview or pretty(request.subject))
-    room = TOTAL - size(_numbered([*above, *below], mark)) - 4 * _FRAME - len(page or "")
+    room = TOTAL - size(_numbered([*above, *below], mark)) - 5 * _FRAME - len(page or "")
     parts, left = _fitting(whole, min(PREVIEW, max(0, room)))
     shown = [section(part) for part in parts]
-    more = [_context(_left(left, page))] if left else []
+    more = [_context(_hidden(request, left, page))] if left or request.preview else []
     return _numbered([*above, *shown, *more, *below], mark)
 
 
-def _left(left: int, page: str | None) -> str:
-    characters = f"{left:,} more characters" if left > 1 else "1 more character"
-    return f"{characters}: {linked(page, 'open the page')}" if page else f"{characters}, not shown"
+def _hidden(request: ApprovalRequest, left: int, page: str | None) -> str:
+    """Return how much is not shown, and where it is."""
+    said = [f"{left:,} more character{'s' if left > 1 else ''}"] if left else []
+    if request.preview:
+        said.append(f"a preview; what is asked about has {len(request.subject):,} characters")
+    where = f": {linked(page, 'open the page')}" if page else ", not shown here"
+    return "; ".join(said) + where
 
 
 def _fitting(text: str, room: int) -> tuple[list[str], int]:
@@ -245,7 +249,8 @@ def _button(request: ApprovalRequest, action: Action, token: str) -> ButtonEleme
 def _confirm(request: ApprovalRequest) -> Any:
     from slack_sdk.models.blocks import ConfirmObject, PlainTextObject
 
-    text = f"{cut(request.title, 140)}\n\n{cut(request.confirm or '', 140)}"
+    word = cut(request.confirm or "", 100)
+    text = f"{cut(request.title, 140)}\n\nTo confirm “{word}”, press Approve."
     return ConfirmObject(
         title="Approve this?",
         text=PlainTextObject(text=text, emoji=False),
@@ -294,6 +299,10 @@ def _comments(decision: Decision) -> list[str]:
         for each in votes
         if each.comment
     ]
+
+
+def _quoted(request: ApprovalRequest) -> str:
+    return f"“{_line(request.title)}”"
 
 
 def _line(title: str) -> str:

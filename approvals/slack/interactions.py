@@ -52,7 +52,7 @@ class User(BaseModel):
     @property
     def principal(self) -> Principal:
         """The user as decisions know them."""
-        display = visible(self.name or self.username)[:80] or None
+        display = " ".join(visible(self.name or self.username).split())[:80] or None
         return Principal(identity=self.identity, assurance="slack", display=display)
 
 

@@ -20,6 +20,7 @@ COMMENT, DECISION, CONFIRM = "comment", "decision", "confirm"
 METADATA = 3000
 _INPUT = 3000
 _OPTIONS = 100
+_ID = 255
 _TITLES = {"comment": "Decide", "edit": "Approve with changes", "respond": "Answer"}
 _ACTION = "value"
 
@@ -103,11 +104,10 @@ def unpacked(metadata: str) -> tuple[str, str | None]:
 
 
 def _field(field: Field) -> InputBlock:
-    element = _element(field)
-    block = f"{PREFIX}{field.name}"
-    if len(block) > 255:
-        raise TooLarge(field.name[:40])
-    return _input(block, field.label, element, optional=not field.required, hint=field.help)
+    if len(field.posted) > _ID:
+        raise TooLarge(field.posted[:40])
+    optional = not field.required
+    return _input(field.posted, field.label, _element(field), optional=optional, hint=field.help)
 
 
 def _element(field: Field) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 TOKEN = "xoxb-canary-bot-token"
+APP_TOKEN = "xapp-canary-app-token"
 TEAM = "T1"
 BOT = "B1"
 
@@ -64,6 +65,7 @@ class FakeSlack:
         self.people: dict[str, str] = {}
         self.groups: dict[str, list[str]] = {}
         self.channels: set[str] = {"C1"}
+        self.socket = ""
         self._troubles: dict[str, deque[Trouble]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._count = 0
@@ -122,7 +124,7 @@ class FakeSlack:
                 return trouble, {"ok": False, "error": trouble.error}
             if name == "response_url":
                 return trouble, self._respond(*path.split("/")[2:4], arguments)
-            if bearer != f"Bearer {TOKEN}":
+            if bearer != f"Bearer {APP_TOKEN if method == 'apps.connections.open' else TOKEN}":
                 return trouble, {"ok": False, "error": "invalid_auth"}
             handler = getattr(self, "_" + method.replace(".", "_"), None)
             if handler is None:
@@ -131,6 +133,9 @@ class FakeSlack:
                 return trouble, {"ok": True, **handler(arguments)}
             except _Refused as refused:
                 return trouble, {"ok": False, "error": str(refused)}
+
+    def _apps_connections_open(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"url": self.socket}
 
     def _auth_test(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"team_id": TEAM, "user_id": "UBOT", "bot_id": BOT}

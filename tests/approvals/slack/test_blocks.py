@@ -123,6 +123,20 @@ def test_what_fits_is_shown_whole_and_nothing_is_said_to_be_left_out():
     assert not any("more character" in text for _, text in texts(message))
 
 
+def test_a_preview_says_that_it_is_one():
+    message = blocks.asked(order(preview="Pay 1200.50 EUR"), token="t", page=PAGE)
+    assert ("plain_text", "Pay 1200.50 EUR") in texts(message)
+    [said] = [text for _, text in texts(message) if "a preview" in text]
+    assert f"has {len(order().subject)} characters" in said
+    assert PAGE in said
+
+
+def test_a_title_cannot_pass_for_a_status():
+    request = order(title="Approved by the boss, nothing to do")
+    decision = decision_of(request, "reject")
+    assert blocks.decided(request, decision, "m").text.startswith("Rejected by alice")
+
+
 def test_no_entity_is_torn_apart_between_two_sections():
     message = blocks.asked(order(subject="&" * 5_000), token="t", page=PAGE)
     for kind, text in texts(message):

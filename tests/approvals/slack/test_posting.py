@@ -27,7 +27,7 @@ def test_one_message_in_a_channel_asks_all(ask, slack, channel, office):
     ask(approvers=[ALICE, BOB], via=[channel], title="Pay the invoice")
     [message] = slack.posts
     assert message["channel"] == "C1"
-    assert message["text"].startswith("Approval asked: Pay the invoice. Decide before ")
+    assert message["text"].startswith("Approval asked: “Pay the invoice”. Decide before ")
     assert "<@UALICE> <@UBOB>" in json.dumps(message["blocks"])
     claims = unseal(office.keys, "slack", buttons(message)["approve"]["value"])
     assert [each.approver for each in claims.who] == [ALICE, BOB]
