@@ -139,8 +139,7 @@ class _Asking:
 
     async def notify(self) -> None:
         """Tell the approvers; the inbox of the web shows the request by itself."""
-        channels, policy = self.terms.channels, self.request.policy
-        asked = [each for each in policy.able if each in policy.approvers]
+        channels, asked = self.terms.channels, self.request.policy.approvers
         needed = not any(isinstance(each, Web) for each in channels)
         try:
             self.posted = await tell(
@@ -236,7 +235,7 @@ class _Asking:
             await value_of(scope.sleep(max(left, 1)))
             if rung.adds:
                 names = {each.name for each in rung.adds}
-                asked = [each for each in self.request.policy.able if each.name in names]
+                asked = [each for each in self.request.policy.escalated if each.name in names]
                 posted += await tell(scope, self.desk, rung.name, rung.channels, asked)
             else:
                 await self._remind(scope, rung, posted)

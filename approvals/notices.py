@@ -57,6 +57,10 @@ class Desk:
     office: Callable[[], Office]
     callbacks: Mapping[str, str]
 
+    def may_decide(self, name: str) -> bool:
+        """Return whether an approver is asked: whoever asked may not decide."""
+        return any(each.name == name for each in self.request.policy.able)
+
     def notice(self, kind: Any, names: Sequence[str], **more: Any) -> Notice:
         """Return a notice to approvers, inside a step: each attempt of it mints the same tokens."""
         to = tuple(each for each in self.request.policy.everyone if each.name in names)
@@ -82,6 +86,8 @@ async def tell(
     through: dict[str, Channel] = {}
     for channel in channels:
         reached = [each.name for each in approvers if channel.reaches(each)]
+        if channel.personal:
+            reached = [name for name in reached if desk.may_decide(name)]
         if isinstance(channel, Web) or not reached:
             continue
         groups = [[each] for each in reached] if channel.personal else [reached]
