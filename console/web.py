@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-    from perdure.approvals.receiver import Receiver
+    from perdure.approvals.receiver import Incoming
 
 _HERE = ("127.0.0.1", "localhost", "::1")
 _STOP_SECONDS = 5
 _AUTHORITY = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,260}")
 
 
-def app_of(receiver: Receiver, base_url: str) -> Starlette:
+def app_of(receiver: Incoming, base_url: str) -> Starlette:
     """Return the web application of a receiver.
 
     Args:
@@ -151,7 +151,7 @@ def _config(app: Starlette) -> uvicorn.Config:
 class _Door:
     """Turns a request of a server into one of ours, and the answer back."""
 
-    def __init__(self, receiver: Receiver, hosts: frozenset[str]) -> None:
+    def __init__(self, receiver: Incoming, hosts: frozenset[str]) -> None:
         self._receiver = receiver
         self._hosts = hosts
 
