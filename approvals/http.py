@@ -15,6 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 BODY_BYTES = 64 * 1024
 """The largest body that is read."""
+SLACK = "/slack/interactivity"
+SLACK_BYTES = 1_000_000
+"""The same for Slack: a click brings the whole message along, and a form all that was filled in."""
 _FIELDS = 200
 _FORM = "application/x-www-form-urlencoded"
 
@@ -43,6 +46,11 @@ class Response(NamedTuple):
 
 class BadForm(Exception):
     """A body is not a form, or a field of it is there twice. Says nothing more."""
+
+
+def most_bytes(path: str) -> int:
+    """Return how large a body may be that is sent to a path."""
+    return SLACK_BYTES if path.endswith(SLACK) else BODY_BYTES
 
 
 def new_nonce() -> str:

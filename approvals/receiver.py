@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from .callbacks import Callbacks, Standing
 from .errors import Unavailable
-from .http import BODY_BYTES, Request, Response, new_nonce, page, see, sender_of
+from .http import Request, Response, most_bytes, new_nonce, page, see, sender_of
 from .office import Office
 from .people import IdentityKind, Principal, kind_of
 from .reviewing import Review, Reviewer, WaitReview, is_form_of, message
@@ -73,7 +73,7 @@ class Receiver:
         return response._replace(body=b"") if request.method == "HEAD" else response
 
     def _answer(self, request: Request) -> Response:
-        if len(request.body) > BODY_BYTES:
+        if len(request.body) > most_bytes(request.path):
             return message(413)
         found = self._route(request) if len(request.path) <= _PATH else None
         if found is None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
-from perdure.approvals.http import BODY_BYTES, Request, Response, plain
+from perdure.approvals.http import Request, Response, most_bytes, plain
 from perdure.approvals.reviewing import message
 from perdure.durable.errors import UsageError
 
@@ -169,7 +169,7 @@ class _Door:
         if host_of(headers.get("host", "")) not in self._hosts:
             return plain(400, "This server is not the host that was asked for.\n")
         try:
-            body = await _body(receive)
+            body = await _body(receive, most_bytes(scope["path"]))
         except _Cut:
             return plain(400, "Nothing was recorded: the request was cut off.\n")
         if body is None:
@@ -205,7 +205,7 @@ def _headers(scope: Scope) -> Mapping[str, str]:
     return joined
 
 
-async def _body(receive: Receive) -> bytes | None:
+async def _body(receive: Receive, most: int) -> bytes | None:
     """Return the body; None as soon as it is larger than what is read.
 
     Raises:
@@ -217,7 +217,7 @@ async def _body(receive: Receive) -> bytes | None:
         if part["type"] != "http.request":
             raise _Cut
         read += part.get("body", b"")
-        if len(read) > BODY_BYTES:
+        if len(read) > most:
             return None
         if not part.get("more_body"):
             return bytes(read)

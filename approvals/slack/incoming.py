@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from perdure.durable.errors import UsageError
 
 from ..callbacks import Callbacks
-from ..http import Request, Response, as_json, plain
+from ..http import SLACK_BYTES, Request, Response, as_json, plain
 from ..office import Office
 from .interactions import Interactions
 from .replies import HOSTS
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from slack_sdk.signature import Clock
 
 SECRET = "SLACK_SIGNING_SECRET"
-BODY_BYTES = 1_000_000
-"""A click brings the whole message with it, percent-encoded."""
 _FIELDS = 20
 
 
@@ -49,7 +47,7 @@ class SlackIn:
         base_url: str | None = None,
         response_hosts: Sequence[str] = HOSTS,
     ) -> None:
-        secret = signing_secret or os.environ.get(SECRET, "").strip()
+        secret = (signing_secret or os.environ.get(SECRET, "")).strip()
         if not secret:
             raise UsageError(f"set {SECRET} to the signing secret of the Slack app")
         self._secret = secret
@@ -62,7 +60,7 @@ class SlackIn:
         """Verify a request, do what it asks, and answer."""
         if request.method != "POST":
             return plain(405, "POST only", {"Allow": "POST"})
-        if len(request.body) > BODY_BYTES:
+        if len(request.body) > SLACK_BYTES:
             return plain(413, "too large")
         if not self._is_signed(request):
             return plain(401, "not signed by Slack")
