@@ -6,7 +6,6 @@ The event is never printed or logged: its path may hold a token.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,24 +26,33 @@ def lambda_handler_for(receiver: Receiver) -> Callable[[Event, Any], dict[str, A
 
 def request_of(event: Event) -> Request:
     """Return the request of an event; what is missing or malformed is empty."""
-    headers = {str(name).lower(): str(text) for name, text in (event.get("headers") or {}).items()}
+    headers = {name.lower(): str(text) for name, text in _inner(event, "headers").items()}
     cookies = event.get("cookies")
-    if cookies:
-        headers["cookie"] = "; ".join(cookies)
-    method = event.get("requestContext", {}).get("http", {}).get("method", "")
-    return Request(
-        method, event.get("rawPath", ""), event.get("rawQueryString", ""), headers, _body(event)
-    )
+    if isinstance(cookies, list):
+        headers["cookie"] = "; ".join(map(str, cookies))
+    http = _inner(_inner(event, "requestContext"), "http")
+    path, query = _text(event, "rawPath"), _text(event, "rawQueryString")
+    return Request(_text(http, "method"), path, query, headers, _body(event))
 
 
 def _body(event: Event) -> bytes:
-    text = event.get("body") or ""
+    text = _text(event, "body")
     if not event.get("isBase64Encoded"):
-        return str(text).encode()
+        return text.encode(errors="replace")
     try:
         return base64.b64decode(text)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""
+
+
+def _inner(event: Event, name: str) -> Event:
+    found = event.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _text(event: Event, name: str) -> str:
+    found = event.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _answer(response: Response) -> dict[str, Any]:
