@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perdure.durable import (
+    AsyncContext,
     CallbackClosedError,
     CallbackError,
     CallbackNotFoundError,
@@ -24,6 +26,9 @@ from perdure.durable import (
     OperationStatus,
     durable_execution,
 )
+from perdure.durable.events import Event, EventKind
+from perdure.durable.local import rows
+from perdure.durable.names import ROOT, operation_id
 from perdure.durable.testing import Crashed, Runner
 
 DAY = Duration.from_days(1)
@@ -397,3 +402,43 @@ def _check(runner: Runner) -> None:
     }
     assert {each.callback_id: each.due for each in engine.open_callbacks()} == told
     assert engine.count_callbacks() == len(told)
+
+
+@durable_execution(name="inbox")
+async def inbox(event: Any, context: AsyncContext) -> Any:
+    return await (await context.callback("answer", timeout=DAY)).result()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_ten_thousand_are_listed_at_once_beside_a_million_that_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with LocalEngine(path, [inbox]) as engine:
+        done = engine.start(inbox, id="done")
+        while not (found := engine.open_callbacks()):
+            engine.wait_idle()
+        engine.complete_callback(found[0].callback_id, 1)
+        done.result(timeout=60)
+        with closing(sqlite3.connect(path)) as journal, journal:
+            for run in range(10_000):
+                rows.insert(journal, 1_000_000 + run, 0, _closed(100))
+        for first in range(0, 10_000, 1_000):
+            engine.start_many(inbox, [(n, f"r{n}") for n in range(first, first + 1_000)])
+            engine.wait_idle()
+        assert engine.count_callbacks() == 10_000
+        for ask in (engine.open_callbacks, engine.count_callbacks):
+            took = []
+            for _ in range(5):
+                begin = time.perf_counter()
+                ask()
+                took.append(time.perf_counter() - begin)
+            assert min(took) < 0.02
+
+
+def _closed(count: int) -> list[Event]:
+    events = []
+    for number in range(count):
+        id = operation_id(ROOT, "answer", number)
+        for kind in (EventKind.CALLBACK_STARTED, EventKind.CALLBACK_SUCCEEDED):
+            events.append(Event(kind, 1, id, None, "answer", "Callback"))
+    return events
