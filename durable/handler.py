@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
@@ -55,10 +56,7 @@ class Handler(Generic[R]):
         Raises:
             UsageError: called with neither a durable context nor an event of Lambda's.
         """
-        from .async_context import AsyncContext
-        from .context import Context
-
-        if isinstance(context, Context | AsyncContext):
+        if _is_durable(context):
             return self.fn(event, context)
         from .aws import handle
 
@@ -134,6 +132,14 @@ def _check_function(fn: Any) -> None:
         inspect.signature(fn).bind(None, None)
     except TypeError:
         raise UsageError(f"the handler {fn.__name__!r} must take (event, context)") from None
+
+
+def _is_durable(context: Any) -> bool:
+    from .context import Context
+
+    # Whose context is async has its module loaded; others' cold starts are spared asyncio.
+    loaded = sys.modules.get(f"{__package__}.async_context")
+    return isinstance(context, Context | getattr(loaded, "AsyncContext", Context))
 
 
 def _source(fn: Callable[..., Any]) -> str | None:
