@@ -11,6 +11,8 @@ from perdure.approvals.keys import Keys
 from perdure.approvals.office import Office
 from perdure.durable.testing import ManualClock, Runner
 
+from .recorder import Recorder
+from .scene import Scene
 from .ways import Asks
 
 KEY = "a-key-for-tests-of-at-least-32-bytes"
@@ -42,3 +44,21 @@ def runner(tmp_path: Path, clock: ManualClock) -> Iterator[Runner]:
 def asks(runner: Runner, office: Office) -> Asks:
     """Makes runs that ask, and brings them to their open request."""
     return Asks(runner, office)
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The world a handler lives in."""
+    return str(request.param)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    """A channel that writes down what it is asked to do."""
+    return Recorder(tmp_path / "recorder.jsonl")
+
+
+@pytest.fixture
+def scene(runner: Runner, office: Office, kind: str, recorder: Recorder) -> Scene:
+    """Makes runs that ask, in both worlds."""
+    return Scene(runner, office, kind, recorder)
