@@ -83,7 +83,7 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
             raise UsageError(
                 f"nothing is left to decide: {title_of(record)!r}: {record_words(record)}"
             )
-    listed = ", ".join([each.path for each in asked] + waits) or "none"
+    listed = ", ".join(sorted([each.path for each in asked] + waits)) or "none"
     if not found:
         what = f"named {name!r} " if name else ""
         raise UsageError(f"the run {id!r} has no open approval or wait {what}(open: {listed})")

@@ -56,12 +56,19 @@ def check_installed(address: Address) -> None:
     Raises:
         UsageError: it is not.
     """
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn") if not _is_there(name)]
     if missing and address.web:
         raise UsageError(
             f"serving pages needs {' and '.join(missing)}: pip install 'perdure[console]', or "
             "serve runs alone with --no-web"
         )
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 @contextmanager
