@@ -115,14 +115,12 @@ def ask(method: Callable[..., SlackResponse], **arguments: Any) -> dict[str, Any
 
 def attempt(called: str, call: Callable[[], Any]) -> Any:
     """Do what calls a method of the Web API; see `ask`."""
-    from slack_sdk.errors import SlackApiError, SlackObjectFormationError
+    from slack_sdk.errors import SlackApiError
 
     try:
         return call()
     except SlackApiError as error:
         failure = _refusal(called, error.response)
-    except SlackObjectFormationError:
-        raise
     except (OSError, HTTPException) as error:
         failure = ChannelError(f"no answer from Slack to {called} ({type(error).__name__})")
     except Exception as error:  # whatever an answer that is none did to the client

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -16,6 +16,8 @@ from urllib.parse import quote, urlsplit
 from ..decisions import Decision
 from ..requests import Action, ApprovalRequest, Link
 from ..text import in_utc, pretty, visible
+from ..wording import DONE, needed, unless_decided
+from ..wording import decided as decided_words
 
 if TYPE_CHECKING:
     from slack_sdk.models.blocks import Block, ButtonElement
@@ -29,13 +31,6 @@ _TITLE = 150
 _LINKS = 8
 VERB = "perdure."
 """Before the action of a button in its `action_id`."""
-_WORDS: dict[str, str] = {
-    "approved": "Approved",
-    "rejected": "Rejected",
-    "edited": "Approved with changes",
-    "responded": "Answered",
-}
-_DEFAULTS = {"approve": "it counts as approved", "reject": "it counts as rejected"}
 
 
 class Message(NamedTuple):
@@ -77,11 +72,11 @@ def reminded(request: ApprovalRequest, number: int, mentions: Sequence[str]) -> 
 
 def decided(request: ApprovalRequest, decision: Decision, mark: str) -> Message:
     """Return what stands where the question stood, once it is decided; see `closed`."""
-    said = [f"Comment: {each}" for each in _comments(decision)]
+    said = "\n\n".join(f"Comment: {each}" for each in _comments(decision))
     return closed(request, sentence(decision), mark, said)
 
 
-def closed(request: ApprovalRequest, text: str, mark: str, said: Iterable[str] = ()) -> Message:
+def closed(request: ApprovalRequest, text: str, mark: str, said: str = "") -> Message:
     """Return the question without its buttons, and what became of it.
 
     Args:
@@ -89,8 +84,8 @@ def closed(request: ApprovalRequest, text: str, mark: str, said: Iterable[str] =
         mark: makes the ids of the blocks differ from those before; Slack wants new ones.
         said: words of people.
     """
-    above = [_header(request.title), _markdown(f"*{escaped(text)}*")]
-    above += [section(cut(each, _SECTION)) for each in said]
+    above = [_header(request.title), _markdown(f"*{cut(text, _SECTION - 2)}*")]
+    above += [section(cut(said, _SECTION))] if said else []
     below = [_context(_origin(request))]
     whole = f"{escaped(text)} It was about {_quoted(request)}."
     return Message(whole, _laid_out(above, request, below, None, f"closed-{mark}"))
@@ -107,11 +102,10 @@ def sentence(decision: Decision) -> str:
     if decision.kind == "withdrawn":
         return f"Withdrawn, {at}: nothing is asked any more."
     if decision.kind == "expired":
-        default = _DEFAULTS.get(decision.default or "", "the run goes on without a decision")
-        return f"Expired, {at}: nobody decided in time, {default}."
+        return f"{decided_words(decision).capitalize()}, {at}."
     voters = [each for each in decision.votes if each.kind == decision.kind] or [decision]
     by = ", ".join(visible(each.by.shown) for each in voters)
-    return f"{_WORDS[decision.kind]} by {' '.join(by.split())}, {at}."
+    return f"{DONE[decision.kind].capitalize()} by {' '.join(by.split())}, {at}."
 
 
 def new_mark() -> str:
@@ -157,7 +151,12 @@ def _laid_out(
 ) -> list[dict[str, Any]]:
     """Return the blocks, with as much of the subject between as there is room for."""
     whole = visible(request.preview or pretty(request.subject))
-    room = TOTAL - size(_numbered([*above, *below], mark)) - 5 * _FRAME - len(page or "")
+    room = (
+        TOTAL
+        - size(_numbered([*above, *below], mark))
+        - 5 * _FRAME
+        - min(_SECTION, len(page or ""))
+    )
     parts, left = _fitting(whole, min(PREVIEW, max(0, room)))
     shown = [section(part) for part in parts]
     more = [_context(_hidden(request, left, page))] if left or request.preview else []
@@ -169,7 +168,8 @@ def _hidden(request: ApprovalRequest, left: int, page: str | None) -> str:
     said = [f"{left:,} more character{'s' if left > 1 else ''}"] if left else []
     if request.preview:
         said.append(f"a preview; what is asked about has {len(request.subject):,} characters")
-    where = f": {linked(page, 'open the page')}" if page else ", not shown here"
+    fits = page is not None and len(page) <= _SECTION - 300
+    where = f": {linked(page, 'open the page')}" if page and fits else ", not shown here"
     return "; ".join(said) + where
 
 
@@ -193,13 +193,14 @@ def _fitting(text: str, room: int) -> tuple[list[str], int]:
 
 
 def _origin(request: ApprovalRequest) -> str:
-    name = escaped(f"{request.name} of run {request.execution}")[:600]
+    name = cut(f"{request.name} of run {request.execution}", 600)
     return f"{name} · fingerprint `{request.fingerprint}`"
 
 
 def _until(request: ApprovalRequest, mentions: Sequence[str]) -> str:
     who = f" · may decide: {' '.join(map(mention, mentions))}" if mentions else ""
-    return f"Until {date(request.deadline)}{who}"
+    rest = f"{unless_decided(request)} · {needed(request.policy)}{who}"
+    return f"Until {date(request.deadline)} · {rest}"
 
 
 def _attachments(request: ApprovalRequest) -> list[Block]:

@@ -30,6 +30,9 @@ _FIELDS = 20
 class SlackIn:
     """Receives what people do with the messages of `Slack`.
 
+    The request URL of the app's interactivity is `/slack/interactivity` below the base URL of the
+    pages.
+
     Args:
         signing_secret: of the app; else `SLACK_SIGNING_SECRET`.
         token: of the bot, for groups and forms; else `SLACK_BOT_TOKEN`.

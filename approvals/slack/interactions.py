@@ -202,7 +202,7 @@ class Interactions:
     def _tell(self, visitor: Visitor, outcome: voting.Outcome, reply: Reply) -> None:
         """Say what became of a vote, and mend the copy of the message that was clicked."""
         if outcome.kind not in ("recorded", "again"):
-            reply.privately(blocks.escaped(outcome.text))
+            reply.privately(blocks.escaped(f"{outcome.text}."))
         if outcome.kind in _SETTLED:
             reply.replace(self._after(visitor.claims, outcome))
 
@@ -213,25 +213,23 @@ class Interactions:
         except Unavailable:
             standing = None
         if not isinstance(standing, Standing):
-            return blocks.bare(outcome.text)
+            return blocks.bare(f"{outcome.text}.")
         whole = not standing.request.policy.is_quorum
         decision = standing.decision or (outcome.decision if whole else None)
         if decision is not None:
             return blocks.decided(standing.request, decision, blocks.new_mark())
-        return blocks.closed(standing.request, outcome.text, blocks.new_mark())
+        return blocks.closed(standing.request, f"{outcome.text}.", blocks.new_mark())
 
     def _open(
         self, visitor: Visitor, verb: modals.Verb, click: Click, reply: Reply, patience: Patience
     ) -> None:
         """Open the form, or show the way to the page that has it."""
         standing = self._standing(visitor.claims)
-        ballot = standing.ballot(visitor.claims.callback)
-        if not standing.is_open or ballot is None or not ballot.open:
-            recorded = standing.decision or (ballot.vote if ballot else None)
-            said = blocks.sentence(recorded) if recorded else "Nothing is asked here any more."
-            reply.privately(blocks.escaped(said))
-            if recorded is not None:
-                reply.replace(blocks.decided(standing.request, recorded, blocks.new_mark()))
+        against = voting.outlook(
+            self._office, standing, visitor.claims, visitor.by, visitor.person.approver
+        )
+        if against is not None:
+            self._tell(visitor, against, reply)
             return
         token = seal(self._office.keys, "modal", visitor.claims)
         try:
@@ -282,7 +280,7 @@ class Interactions:
             reply.replace(self._after(visitor.claims, outcome))
         if outcome.kind in ("recorded", "again"):
             return None
-        return modals.said(blocks.escaped(outcome.text))
+        return modals.said(blocks.escaped(f"{outcome.text}."))
 
     def _standing(self, claims: Claims) -> Standing:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,6 +39,8 @@ class Trouble:
     drop: bool = False
     after: bool = False
     """Do what was asked first, then break."""
+    then: Callable[[], None] | None = None
+    """Do this before the answer goes out."""
 
 
 def ratelimited(seconds: int) -> Trouble:
@@ -74,8 +77,7 @@ class FakeSlack:
         class Handler(_Handler):
             fake = slack
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def __enter__(self) -> FakeSlack:
@@ -214,6 +216,13 @@ class _Refused(Exception):
     pass
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a caller that hung up."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeSlack
     protocol_version = "HTTP/1.1"
@@ -222,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         bearer = self.headers.get("Authorization", "")
         trouble, answer = self.fake.take(self.path, self._arguments(body), bearer)
+        if trouble.then is not None:
+            trouble.then()
         if trouble.drop:
             self.close_connection = True
             self.connection.close()

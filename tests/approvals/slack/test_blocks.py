@@ -131,6 +131,13 @@ def test_a_preview_says_that_it_is_one():
     assert PAGE in said
 
 
+def test_many_long_comments_are_within_the_limits():
+    request = order(subject="x" * 20_000)
+    votes = tuple(decision_of(request, comment="&" * 10_000) for _ in range(30))
+    decision = decision_of(request).model_copy(update={"votes": votes})
+    check_message(blocks.decided(request, decision, "m")._asdict())
+
+
 def test_a_title_cannot_pass_for_a_status():
     request = order(title="Approved by the boss, nothing to do")
     decision = decision_of(request, "reject")
@@ -206,6 +213,8 @@ def test_buttons_are_those_that_are_allowed():
 def test_an_address_longer_than_slack_takes_is_left_out():
     message = blocks.asked(order(), token="t", page="https://x.org/" + "a" * 3000)
     check_message(message._asdict())
+    long = order(subject="x" * 9000)
+    check_message(blocks.asked(long, token="t", page="https://x.org/" + "a" * 5000)._asdict())
     assert "open" not in buttons(message._asdict())
 
 
@@ -217,7 +226,7 @@ def test_what_was_decided_is_one_sentence():
     assert blocks.sentence(decision_of(request, "edit", value=INVOICE)).startswith(
         "Approved with changes by alice"
     )
-    for default, words in {"approve": "counts as approved", None: "without a decision"}.items():
+    for default, words in {"approve": "counts as approved", None: "nobody decided"}.items():
         expired = decided.model_copy(update={"kind": "expired", "default": default})
         assert words in blocks.sentence(expired)
     withdrawn = decided.model_copy(update={"kind": "withdrawn"})

@@ -134,7 +134,7 @@ def test_a_form_asked_for_too_late_says_what_was_decided(ask, press, slack, chan
     press("approve", user("UALICE", name="alice"))
     press("comment", "UBOB", before)
     assert slack.views == []
-    assert "Approved by alice" in slack.private[0]
+    assert "lready approved by alice" in slack.private[0]
     assert run.result(timeout=5)["approved"] is True
 
 
@@ -200,10 +200,22 @@ def test_what_a_form_brings_back_is_within_the_limit():
     assert modals.unpacked(packed) == ("t" * 2900, None)
 
 
-def test_whoever_asked_may_not_decide_by_a_form(ask, press, send, slack, channel):
+def test_whoever_asked_gets_no_form(ask, press, slack, channel):
     slack.people["alice@example.org"] = "UALICE"
     run = ask(approvers=[ALICE, BOB], via=[channel], requested_by="alice@example.org")
     press("comment", "UALICE")
-    answer = send(slack.views[0], "UALICE", decision="approve")
-    assert "whoever asked may not decide" in json.dumps(answer)
+    assert slack.views == []
+    assert "whoever asked may not decide" in slack.private[0]
     assert run.info().status == "RUNNING"
+
+
+def test_one_vote_of_a_quorum_is_not_told_as_its_decision(ask, press, send, slack, direct):
+    ask(approvers=[ALICE, BOB], required=2, via=[direct])
+    [alice] = [each for each in slack.posts if each["channel"] == "DUALICE"]
+    before = json.loads(json.dumps(alice))
+    press("comment", "UALICE", before)
+    assert send(slack.views[0], "UALICE", decision="approve") is None
+    press("comment", "UALICE", before)
+    assert len(slack.views) == 1
+    assert "Approved" not in json.dumps(alice)
+    assert "vote" in alice["text"]
