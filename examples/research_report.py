@@ -44,9 +44,8 @@ from perdure.agents import (
     synthesize,
 )
 from perdure.approvals import Decision, await_approval
-from perdure.approvals.people import account, approvers_of
-from perdure.approvals.requests import Policy
-from perdure.approvals.vias import channels_of, check_reach
+from perdure.approvals.people import account
+from perdure.approvals.terms import terms_of
 from perdure.durable import Context, Duration, UsageError, current_step, durable_execution
 from perdure.prompts import Prompt
 
@@ -111,7 +110,7 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
         remarks = verdict.remarks
         report = synthesize(context, findings, name="revise", hints=remarks, **asking)
         verdict = review(context, "review-again", request, report, asking)
-    decision = ask(context, request, report.markdown(findings), verdict.words(revised))
+    decision = ask(context, request, report.markdown(findings), verdict)
     saved = None
     if decision.approved:
         saved = context.step("save", lambda: save(request.out, decision.subject))
@@ -164,12 +163,19 @@ class Request(BaseModel):
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         try:
-            asked = account() if self.approvers is None else self.approvers
-            policy = Policy(approvers=approvers_of(asked))
-            check_reach(channels_of(self.via), policy)
+            terms_of("", "approval", **self.asking(account()))
         except UsageError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def asking(self, me: str) -> dict[str, Any]:
+        """Give whom to ask, and how; by default the account on the machine."""
+        return {
+            "approvers": [me] if self.approvers is None else self.approvers,
+            "via": self.via,
+            "timeout": Duration.from_days(self.timeout_days),
+            "allow": ("approve", "reject", "edit"),
+        }
 
     @property
     def budget(self) -> Budget | None:
@@ -320,20 +326,11 @@ def review(
 # Approve
 
 
-def ask(context: Context, request: Request, text: str, verdict: str) -> Decision:
+def ask(context: Context, request: Request, text: str, verdict: Verdict) -> Decision:
     """Ask a person whether the report may be saved; they may change it, too."""
-    approvers = request.approvers
-    if approvers is None:
-        approvers = [context.step("account", account)]
-    return await_approval(
-        context,
-        text,
-        title=f"Save the report? Its review says: {verdict}"[:150],
-        approvers=approvers,
-        via=request.via,
-        timeout=Duration.from_days(request.timeout_days),
-        allow=("approve", "reject", "edit"),
-    )
+    me = context.step("account", account)
+    title = f"Save the report, which its review {'accepted' if verdict.ok else 'did not accept'}?"
+    return await_approval(context, text, title=title, **request.asking(me))
 
 
 def words_of(decision: Decision) -> str:
