@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from perdure.durable import LocalEngine
 
 PORT = 8400
-_SECRET = "SLACK_SIGNING_SECRET"
+_SECRET, _APP_TOKEN = "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def pages(engine: LocalEngine, place: Place, address: Address, console: Console)
     from .web import app_of, serve_on
 
     if not address.web:
-        with _known(address.base_url and checked_url(address.base_url)):
+        with _known(address.base_url and checked_url(address.base_url)), _socket(engine, address):
             yield
         return
     listener = _listen(address, console)
@@ -95,7 +95,7 @@ def pages(engine: LocalEngine, place: Place, address: Address, console: Console)
         raise
     _warn(address, office, console)
     url = office.base_url
-    with serve_on(app, listener), _noted(engine.home, url), _known(url):
+    with serve_on(app, listener), _noted(engine.home, url), _known(url), _socket(engine, address):
         _greet(office, place, console)
         yield
 
@@ -128,11 +128,26 @@ def _receiver(engine: LocalEngine, office: Office) -> Receiver:
     from perdure.approvals.receiver import Receiver
 
     callbacks, slack = LocalCallbacks(engine), None
-    if os.environ.get(_SECRET):
+    if os.environ.get(_SECRET, "").strip():
         from perdure.approvals.slack import SlackIn
 
         slack = SlackIn(office, callbacks)
     return Receiver(office, callbacks, slack=slack, user=account())
+
+
+@contextmanager
+def _socket(engine: LocalEngine, address: Address) -> Iterator[None]:
+    """Take clicks in Slack from a socket meanwhile, if there is a token for one."""
+    from perdure.approvals.journal import LocalCallbacks
+    from perdure.approvals.office import Office
+
+    if not os.environ.get(_APP_TOKEN, "").strip():
+        yield
+        return
+    from perdure.approvals.slack.socket import listen
+
+    with listen(Office.at(engine.home, engine.clock, address.base_url), LocalCallbacks(engine)):
+        yield
 
 
 def _warn(address: Address, office: Office, console: Console) -> None:
@@ -155,8 +170,10 @@ def _is_local(host: str) -> bool:
 def _greet(office: Office, place: Place, console: Console) -> None:
     login = place.command("login")
     say(console, f"approvals: {office.base_url}/inbox (sign in with `{login}`)")
-    if os.environ.get(_SECRET):
-        say(console, f"clicks in Slack: {office.base_url}/slack/interactivity")
+    if os.environ.get(_SECRET, "").strip():
+        say(console, f"clicks in Slack come to {office.base_url}/slack/interactivity")
+    if os.environ.get(_APP_TOKEN, "").strip():
+        say(console, "clicks in Slack come through a socket")
 
 
 @contextmanager
