@@ -84,12 +84,12 @@ class TestSigningIn:
         )
 
     def test_the_cookie_is_sent_without_tls_only_to_a_page_without_it(
-        self, browser: Browser, office: Office
+        self, runner: Runner, office: Office
     ) -> None:
         plain = replace(office, base_url="http://127.0.0.1:8400")
-        browser = Browser(Receiver(plain, browser.receiver._callbacks, user="alice"), plain)
+        receiver = Receiver(plain, LocalCallbacks(runner.engine), user="alice")
         headers = PERSON | {"origin": plain.base_url, "host": "127.0.0.1:8400"}
-        answer = post(browser.receiver, f"/login/{login_token(plain, USER)}", headers)
+        answer = post(receiver, f"/login/{login_token(plain, USER)}", headers)
         assert "Secure" not in answer.headers["Set-Cookie"]
 
     def test_an_address_is_good_for_five_minutes(
