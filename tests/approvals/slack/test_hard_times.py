@@ -167,3 +167,22 @@ def test_no_secret_is_left_in_the_journal_the_logs_or_in_what_is_answered(
     for secret in (TOKEN, APP_TOKEN, SECRET, token):
         for text in (written, caplog.text, told.out, told.err, *slack.private):
             assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.slack.com/actions/T1/1/x",
+        "https://hooks.slack.com.evil.example/x",
+        "https://evil.example/hooks.slack.com",
+        "https://someone@hooks.slack.com/x",
+        "https://hooks.slack.com:8443/x",
+        "ftp://hooks.slack.com/x",
+        "https://[/",
+        "",
+    ],
+)
+def test_an_answer_goes_nowhere_but_to_slack(url, caplog):
+    replies.Reply(url, replies.HOSTS, replies.Patience()).privately("secret")
+    assert "not allowed" in caplog.text
+    assert "evil" not in caplog.text
