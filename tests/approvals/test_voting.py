@@ -323,7 +323,7 @@ class TestQuorum:
         assert vote(it, approver=CAROL).text.startswith(f"Already rejected by {BOB}, ")
 
     def test_nobody_votes_with_the_ballot_of_another(self, asks: Asks) -> None:
-            it = asks(approvers=[ALICE, BOB, CAROL], required=2)
+        it = asks(approvers=[ALICE, BOB, CAROL], required=2)
         stolen = replace(it.claims(ALICE), callback=it.claims(BOB).callback)
         assert vote(it, claims=stolen).kind == "refused"
 
