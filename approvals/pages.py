@@ -219,7 +219,7 @@ def _heading(outcome: Outcome, recorded: str = "") -> str:
         "already": "Already decided",
         "expired": "Too late: time was up",
         "withdrawn": "No longer asked",
-        "refused": "Not recorded",
+        "refused": "You may not decide this",
         "invalid": "Nothing is recorded",
         "unavailable": "Not recorded, as far as is known",
         "unknown": "Nothing here",

@@ -74,6 +74,34 @@ def labels(page: Page) -> dict[str, int]:
     )
 
 
+def contrasts(page: Page) -> dict[str, float]:
+    """The contrast of each text that is shown, as it is drawn, with what is behind it."""
+    found: dict[str, float] = page.evaluate(_CONTRASTS)
+    return found
+
+
+_CONTRASTS = """() => {
+  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const [r, g, b, a = 1] = parts(getComputedStyle(e).backgroundColor);
+      if (a > 0) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const found = {}, walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text; text = walk.nextNode();) {
+    const e = text.parentElement, words = text.data.trim();
+    if (!words || e.closest('option') || !e.checkVisibility()) continue;
+    const [high, low] = [light(parts(getComputedStyle(e).color)), light(behind(e))]
+      .sort((a, b) => b - a);
+    found[words] = Math.min(found[words] ?? 99, (high + 0.05) / (low + 0.05));
+  }
+  return found;
+}"""
 _NAME = """() => {
   const at = document.activeElement;
   if (!at || at === document.body) return null;

@@ -299,7 +299,7 @@ def test_press_once_more_says_that_nothing_is_recorded_and_keeps_the_comment() -
         ("already", "Already decided"),
         ("expired", "Too late: time was up"),
         ("withdrawn", "No longer asked"),
-        ("refused", "Not recorded"),
+        ("refused", "You may not decide this"),
         ("unavailable", "Not recorded, as far as is known"),
     ],
 )
