@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -52,6 +53,7 @@ class SignedClient:
             verify=os.environ.get("AWS_CA_BUNDLE") or True,
             proxies=get_environ_proxies(self._url),
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
 
     def checkpoint_durable_execution(
