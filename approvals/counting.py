@@ -56,15 +56,19 @@ def outcome_of(
     _check_distinct(votes, request)
     if not request.policy.is_quorum:
         return votes[0] if votes else _by_nobody(found.ended, request, now)
-    yes = [each for each in votes if each.kind == "approved"]
-    no = [each for each in votes if each.kind == "rejected"]
-    if len(yes) >= request.policy.required:
-        last = max(yes, key=lambda each: each.at)
-    elif no and request.policy.is_lost(len(no)):
-        last = no[0]
-    else:
-        last = _by_nobody(found.ended, request, now)
+    last = _deciding(votes, request) or _by_nobody(found.ended, request, now)
     return last.model_copy(update={"votes": tuple(votes)})
+
+
+def _deciding(votes: Sequence[Decision], request: ApprovalRequest) -> Decision | None:
+    """Return the vote that decided a quorum: in the order in which they were cast."""
+    yes = no = 0
+    for vote in sorted(votes, key=lambda each: each.at):
+        yes += vote.kind == "approved"
+        no += vote.kind == "rejected"
+        if yes >= request.policy.required or (no and request.policy.is_lost(no)):
+            return vote
+    return None
 
 
 def _checked(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
@@ -190,32 +191,30 @@ class _Asking:
 
     async def _found(self) -> Found:
         if not self.request.policy.is_quorum:
-            found, ended = await _result_of(next(iter(self.ballots.values())))
-            return Found([(None, each) for each in found], ended)
-        votes, ended = [], None
-        for approver in await self._count(self.scope):
-            cast, closed = await _result_of(self.ballots[approver])
-            votes += [(approver, each) for each in cast]
-            ended = ended or closed
+            cast, ended = await _result_of(next(iter(self.ballots.values())))
+            return Found([(None, each) for each in cast], ended)
+        await self._count(self.scope)
         await self._withdraw()
-        return Found(votes, ended)
+        # All are closed now: each vote that was accepted counts, also one of the last moment.
+        votes, ends = [], set()
+        for approver, ballot in self.ballots.items():
+            cast, ended = await _result_of(ballot)
+            votes += [(approver, each) for each in cast]
+            ends.add(ended)
+        return Found(
+            votes, EXPIRED if EXPIRED in ends else WITHDRAWN if WITHDRAWN in ends else None
+        )
 
-    async def _count(self, scope: Any) -> list[str]:
-        """Wait until the quorum is decided; return whose callbacks decided it."""
+    async def _count(self, scope: Any) -> None:
+        """Wait until the quorum is decided."""
         policy = self.request.policy
         completion = Completion(min_successful=policy.required, max_failures=policy.bearable)
         branches = {
             f"vote-{number}": lambda inner, ballot=ballot: drive(inner, _in_favour(ballot))
             for number, ballot in enumerate(self.ballots.values(), 1)
         }
-        try:
-            batch = await value_of(
-                scope.parallel("votes", branches, completion=completion, nesting="flat")
-            )
-        except BatchError as error:
-            batch = error.result
-        names = list(self.ballots)
-        return [names[each.index] for each in batch.outcomes if each.status != "STARTED"]
+        with suppress(BatchError):
+            await value_of(scope.parallel("votes", branches, completion=completion, nesting="flat"))
 
     async def _withdraw(self) -> None:
         """Close the ballots of those who have not voted: a late vote is refused, not lost."""
@@ -279,8 +278,8 @@ async def _result_of(ballot: Any) -> tuple[list[Any], str | None]:
         return [await value_of(ballot.result())], None
     except CallbackTimeoutError:
         return [], EXPIRED
-    except CallbackError:
-        return [], WITHDRAWN
+    except CallbackError as error:
+        return [], None if error.error_type == WITHDRAWN_TYPE else WITHDRAWN
 
 
 async def _in_favour(ballot: Any) -> None:

@@ -290,10 +290,9 @@ ODD = st.one_of(
     st.just(lambda: None),
     st.just(("a", "https://x.org")),
 )
-ARGUMENTS = (
-    "subject name approvers via timeout title required veto requested_by allow form remind escalate"
-    " on_timeout preview attachments confirm"
-).split()
+ARGUMENTS = ["subject", "name", "approvers", "via", "timeout", "title", "required", "veto"]
+ARGUMENTS += ["requested_by", "allow", "form", "remind", "escalate", "on_timeout", "preview"]
+ARGUMENTS += ["attachments", "confirm"]
 
 
 @pytest.fixture(scope="module")
