@@ -17,15 +17,16 @@ from perdure.durable.testing import Runner, check_replay
 
 from ..ways import post
 from .asked import LINK, tokens_in
-from .smtp_server import PASSWORD, body
+from .smtp_server import PASSWORD, body, read
 
 SENDER = "approvals@example.org"
 ALICE, CAROL = "alice@example.org", "carol@example.org"
 
 
-def asking(server, **options):
+def asking(server=None, **options):
     """Return a handler that asks by mail."""
-    given = {"approvers": [ALICE], "via": [Email(SENDER, server.smtp())], "timeout": 7200}
+    via = options.pop("via", None) or [Email(SENDER, server.smtp())]
+    given = {"approvers": [ALICE], "via": via, "timeout": 7200}
 
     @durable_execution(name="refund")
     def handler(event, context):
@@ -183,3 +184,23 @@ def test_a_run_that_could_tell_nobody_is_resumed_once_the_cause_is_mended(server
     press(runner, office, mail, "approve")
     runner.settle()
     assert run.result(timeout=5)["kind"] == "approved"
+
+
+def test_the_address_decides_for_one_who_is_known_by_another_name_first(server, drive, office):
+    runner, run = drive(asking(server, approvers=[("slack:T1:U2", ALICE)]))
+    (mail,) = server.desk.messages
+    assert press(runner, office, mail, "approve").status == 200
+    runner.settle()
+    assert run.result(timeout=5) == {"kind": "approved", "by": ALICE}
+
+
+def test_a_run_asks_through_ses_as_well(moto, drive, office):
+    ses = moto.ses()
+    ses.client().create_email_identity(EmailIdentity=SENDER)
+    runner, run = drive(asking(via=[Email(SENDER, ses)]))
+    (asked,) = [read(each["raw_data"].encode()) for each in moto.raw_mails()]
+    assert press(runner, office, asked, "approve").status == 200
+    runner.settle()
+    assert run.result(timeout=5) == {"kind": "approved", "by": ALICE}
+    closing = read(moto.raw_mails()[1]["raw_data"].encode())
+    assert closing["In-Reply-To"] == asked["Message-ID"]

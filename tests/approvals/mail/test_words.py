@@ -144,7 +144,7 @@ def test_no_line_of_a_run_passes_for_a_line_of_ours_in_the_text(office, tray):
 def test_an_attachment_that_is_no_address_of_the_web_is_no_link(office, tray):
     asked = request(
         attachments=(
-            Link(title="Click", url="javascript:alert(1)"),
+            Link(title="Click", url="javascript://x.example.org/%0aalert(1)"),
             Link(title='"><img src=x>', url='https://x.example.org/"onmouseover="x'),
         )
     )
