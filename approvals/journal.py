@@ -19,7 +19,7 @@ from perdure.durable.errors import (
     JournalError,
     SerializationError,
 )
-from perdure.durable.operations import Operation, OperationStatus, OperationType
+from perdure.durable.operations import Operation, OperationStatus, OperationType, SubType
 
 from .callbacks import Ballot, OpenWait, Page, Standing
 from .decisions import Decision
@@ -70,6 +70,7 @@ class LocalCallbacks:
     def inbox(self, after: int | None = None, limit: int = 50) -> Page:
         """Return what is open, newest first; a request once, however many may vote on it.
 
+        Callbacks that a handler hands out by their ids wait for programs, and are left out.
         The count is exact on a page that holds all; else a quorum counts once for each open vote.
 
         Raises:
@@ -88,7 +89,7 @@ class LocalCallbacks:
 
     def _wait(self, execution: str, operation: str) -> OpenWait | None:
         for each in self._engine.open_callbacks(limit=_ALL, execution=execution):
-            if each.operation_id == operation:
+            if each.operation_id == operation and each.subtype == SubType.EVENT:
                 asking = {step.parent for step in self._engine.steps(execution, REQUEST)}
                 return (
                     None
@@ -130,6 +131,8 @@ class _Inbox:
     def _entry(self, callback: OpenCallback) -> Standing | OpenWait | None:
         """Return what a callback stands for; None if another one of its request does."""
         if callback.parent is None or callback.parent not in self._requests(callback.execution_id):
+            if callback.subtype != SubType.EVENT:
+                return None
             return _open_wait(callback, self._paths(callback.execution_id))
         standing = self._standing(callback.execution_id, callback.parent)
         if standing is None or not standing.is_open:
