@@ -33,7 +33,7 @@ def test_the_wheel_holds_each_package_with_its_marker_of_types(tmp_path):
         path.relative_to(ROOT)
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".prompt") or path.name == "py.typed"
+        if path.suffix in (".py", ".prompt", ".html", ".css") or path.name == "py.typed"
     ]
     assert {f"perdure/{path.as_posix()}" for path in sources} <= held
     assert {f"perdure/{package}/py.typed" for package in PACKAGES} <= held
