@@ -26,7 +26,6 @@ NOTICE = "ApprovalNotice"
 """The subtype of a step that tells somebody."""
 _TITLE, _COMMENT, _SUBJECT = 80, 120, 4_000
 """The most characters shown of each."""
-PENDING = ("open", "recorded")
 
 
 def asked_in(
@@ -83,6 +82,9 @@ def record_words(record: AuditRecord) -> str:
         note = "; the handler met an error instead" if record.state == "failed" else note
         return f"{decision_words(record.decision)}, {fingerprint}{_edited(record.decision)}{note}"
     match record.state:
+        case "open" if is_late(record):
+            at = both_times(record.request.deadline)
+            return f"nobody decided before {at}; the run has yet to go on with that, {fingerprint}"
         case "open":
             until = both_times(record.request.deadline)
             return f"waits for {approvers_words(record)} until {until}, {fingerprint}"
@@ -135,8 +137,18 @@ def without(waits: Sequence[Wait], records: Collection[AuditRecord]) -> list[Wai
 
 
 def pending(records: Iterable[AuditRecord]) -> list[AuditRecord]:
-    """Return the approvals that wait for a person."""
-    return [each for each in records if each.state == "open"]
+    """Return the approvals that still wait for a person."""
+    return [each for each in records if each.state == "open" and not is_late(each)]
+
+
+def in_time(records: Iterable[AuditRecord]) -> list[AuditRecord]:
+    """Return the approvals but those whose time is up, and that nobody went on with."""
+    return [each for each in records if each.state != "open" or not is_late(each)]
+
+
+def is_late(record: AuditRecord) -> bool:
+    """Return whether the time of an approval is up."""
+    return record.request.deadline <= datetime.now(UTC)
 
 
 def row_json(record: AuditRecord, command: str) -> dict[str, Any]:

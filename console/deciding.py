@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
     from perdure.approvals.requests import Action
     from perdure.approvals.voting import Outcome
-    from perdure.durable import LocalEngine, Wait
+    from perdure.durable import LocalEngine
 
 _HELD = "perdure:failed"
 
@@ -71,38 +71,41 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
     from perdure.approvals.audit import audit
 
     records = audit(engine, id)
-    asked = pending(records)
-    waits = [each.path for each in _open_waits(engine, id, records)]
+    asked, waits = pending(records), _open_waits(engine, id, records)
     found: list[AuditRecord | str] = [r for r in asked if name in (None, r.path, r.request.name)]
-    found += [path for path in waits if name in (None, path, path.rpartition("/")[2])]
+    found += [path for path in waits if name in (path, path.rpartition("/")[2])]
+    if name is None:
+        found += _own(engine, id, waits)
     exact = [each for each in found if name == (each if isinstance(each, str) else each.path)]
     if len(found) == 1 or len(exact) == 1:
         return (exact or found)[0]
-    for record in reversed(records):
-        if not found and record.state != "open" and name in (None, record.path):
-            raise UsageError(
-                f"nothing is left to decide: {title_of(record)!r}: {record_words(record)}"
-            )
+    closed = (each for each in reversed(records) if each not in asked)
+    record = next((each for each in closed if name in (None, each.path)), None)
+    if not found and record is not None:
+        raise UsageError(f"nothing is left to decide: {title_of(record)!r}: {record_words(record)}")
     listed = ", ".join(sorted([each.path for each in asked] + waits)) or "none"
     if not found:
-        what = f"named {name!r} " if name else ""
-        raise UsageError(f"the run {id!r} has no open approval or wait {what}(open: {listed})")
+        what = f" named {name!r}" if name else " that could be meant without its name"
+        raise UsageError(f"the run {id!r} has no open approval or wait{what} (open: {listed})")
     raise UsageError(
         f"{len(found)} approvals and waits of {id!r} are open; name one: "
         f"perdure {answer.action} {id} NAME, where NAME is one of {listed}"
     )
 
 
-def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) -> list[Wait]:
-    """Return what a run waits for beside approvals, and beside questions of a model call."""
-    operations = engine.operations(id)
+def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) -> list[str]:
+    """Return the paths of what a run waits for beside approvals."""
     return [
-        each
+        each.path
         for each in without(engine.waiting_for(id), records)
-        if each.kind in ("event", "callback")
-        and not each.path.startswith(_HELD)
-        and question_of(each.path, operations) is None
+        if each.kind in ("event", "callback") and not each.path.startswith(_HELD)
     ]
+
+
+def _own(engine: LocalEngine, id: str, waits: Sequence[str]) -> list[str]:
+    """Return the waits of the handler itself: questions about money have to be named."""
+    operations = engine.operations(id)
+    return [path for path in waits if question_of(path, operations) is None]
 
 
 def _send(engine: LocalEngine, id: str, path: str, answer: Answer) -> None:

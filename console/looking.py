@@ -150,15 +150,7 @@ def _show(console: Console, account: Account, place: Place) -> None:
         say_lines(console, tree_lines(rows))
     report.costs(console, account, blank=True)
     say(console)
-    suspended = info.status == "RUNNING" and not info.active and account.waits
-    for record in account.approvals:
-        if record.state != "open" or not suspended:
-            say(console, f"approval {title_of(record)!r}: {record_words(record)}")
-    for record in pending(account.approvals):
-        say(console, f"approval {title_of(record)!r} asks to decide on")
-        for line in subject_lines(record):
-            say(console, f"  {line}".rstrip())
-        say(console)
+    _say_approvals(console, account)
     match info.status:
         case "SUCCEEDED":
             say(console, shown(account.result))
@@ -172,6 +164,20 @@ def _show(console: Console, account: Account, place: Place) -> None:
         case _:
             say(console, "nothing runs it; go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")
+
+
+def _say_approvals(console: Console, account: Account) -> None:
+    """Say how each approval stands, and of the open ones what is to be decided on."""
+    asked = pending(account.approvals)
+    suspended = account.status == "waiting" and account.waits
+    for record in account.approvals:
+        if record not in asked or not suspended:  # what a suspended run waits for is told below
+            say(console, f"approval {title_of(record)!r}: {record_words(record)}")
+    for record in asked:
+        say(console, f"approval {title_of(record)!r} asks to decide on")
+        for line in subject_lines(record):
+            say(console, f"  {line}".rstrip())
+        say(console)
 
 
 def _history_row(event: dict[str, Any]) -> list[Text]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .account import Account, wait_words
-from .asked import pending, record_words, title_of, without
+from .asked import in_time, pending, record_words, title_of, without
 from .costs import OFFLINE, question_of, totals_line, used_offline
 from .drive import Before
 from .place import Place, near
@@ -80,7 +80,7 @@ def suspended(
         seen: what is to be decided on was shown before.
     """
     asked = pending(account.approvals)
-    waits = without(account.waits, account.approvals)
+    waits = without(account.waits, in_time(account.approvals))
     say(console, "suspended; it waits for", "yellow")
     for record in asked[:_MOST]:
         say(console, f"  approval {title_of(record)!r}: {record_words(record)}")
@@ -168,7 +168,7 @@ def _elsewhere(record: AuditRecord) -> str:
 
 def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[str, str]]:
     id, ways = account.info.id, []
-    waits = without(account.waits, account.approvals)
+    waits = without(account.waits, in_time(account.approvals))
     asked = [wait for wait in waits if wait.kind in ("event", "callback")]
     for wait in asked[:5]:
         ways += _answers(account, place, wait)

@@ -11,6 +11,7 @@ import pytest
 from perdure.approvals.people import account
 
 from ..approvals.slack.fake_slack import TOKEN, FakeSlack, refused
+from .conftest import until
 
 ASKS = (Path(__file__).parent / "programs" / "asks.py").read_text()
 ME = account()
@@ -21,8 +22,9 @@ def ask(perdure: Any) -> Any:
     """Start a run that asks, as r1, and leave it waiting; return the command."""
     perdure.write("asks.py", ASKS)
 
-    def start(handler: str, id: str = "r1", **env: str) -> Any:
-        perdure.said = perdure("run", f"asks.py:{handler}", "--id", id, **env).stdout
+    def start(handler: str, id: str = "r1", *, wait: str = "60", **env: str) -> Any:
+        words = ("run", f"asks.py:{handler}", "--id", id, "--wait", wait)
+        perdure.said = perdure(*words, **env).stdout
         return perdure
 
     return start
@@ -162,6 +164,16 @@ def test_what_was_decided_is_not_decided_again(ask: Any) -> None:
     assert len(error.splitlines()) == 1
     assert result(perdure)["kind"] == "approved"
     assert f"approved by {ME}" in perdure("approve", "r1", code=2).stderr
+
+
+def test_what_nobody_decided_in_time_is_not_offered_and_not_taken(ask: Any) -> None:
+    perdure = ask("hurry", wait="0")
+    until(lambda: pending(perdure) == [], "the time is up")
+    assert "perdure approve" not in perdure("show", "r1").stdout
+    error = perdure("approve", "r1", code=2).stderr
+    assert "nobody decided before" in error
+    assert result(perdure) == {"kind": "expired", "by": "policy", "value": None}
+    assert "expired " in perdure("show", "r1").stdout
 
 
 def test_who_asked_may_not_decide(ask: Any) -> None:

@@ -38,6 +38,11 @@ def others(event, context):
 
 
 @durable_execution
+def hurry(event, context):
+    return told(await_approval(context, {"usd": 5}, approvers=account(), timeout=1))
+
+
+@durable_execution
 def pages(event, context):
     def ask(scope, page):
         return told(await_approval(scope, page, "look", approvers=account()))
