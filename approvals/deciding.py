@@ -135,8 +135,7 @@ class _Asking:
 
     @property
     def desk(self) -> Desk:
-        ids = {approver: ballot.id for approver, ballot in self.ballots.items()}
-        return Desk(self.request, lambda: _office(self.scope), ids)
+        return Desk(self.request, lambda: _office(self.scope), self.ballots)
 
     async def notify(self) -> None:
         """Tell the approvers; the inbox of the web shows the request by itself."""
@@ -243,7 +242,7 @@ class _Asking:
         number = int(rung.name.rpartition("-")[2])
 
         def notice(receipt: Receipt) -> Notice | None:
-            waiting = [name for name in receipt.to if not self.ballots[name].closed]
+            waiting = self.desk.waits_for(receipt.to)
             return self.desk.notice("reminder", waiting, number=number) if waiting else None
 
         await update(scope, rung.name, posted, notice, SENDING)

@@ -50,12 +50,16 @@ class Desk:
 
     Attributes:
         office: opens when something is sent; a replay needs no key.
-        callbacks: the callback of each approver, by name.
+        ballots: the callback of each approver, by name.
     """
 
     request: ApprovalRequest
     office: Callable[[], Office]
-    callbacks: Mapping[str, str]
+    ballots: Mapping[str, Any]
+
+    def waits_for(self, names: Sequence[str]) -> list[str]:
+        """Return those of them whose answer is still waited for; ask inside a step."""
+        return [name for name in names if not self.ballots[name].closed]
 
     def may_decide(self, name: str) -> bool:
         """Return whether an approver is asked: whoever asked may not decide."""
@@ -65,7 +69,8 @@ class Desk:
         """Return a notice to approvers, inside a step: each attempt of it mints the same tokens."""
         to = tuple(each for each in self.request.policy.everyone if each.name in names)
         seed = current_step().idempotency_key[:24]
-        return Notice(kind, self.request, to, self.callbacks, self.office(), seed=seed, **more)
+        callbacks = {name: ballot.id for name, ballot in self.ballots.items()}
+        return Notice(kind, self.request, to, callbacks, self.office(), seed=seed, **more)
 
 
 async def tell(
@@ -140,6 +145,8 @@ def now_of(scope: AnyContext) -> datetime:
 
 def _sending(desk: Desk, channel: Channel, to: Sequence[str]) -> Body:
     def send() -> list[dict[str, Any]]:
+        if not desk.waits_for(to):
+            return []
         attempt = current_step().attempt
         notice = desk.notice("request", to, attempt=attempt)
         found = _found(channel, notice) if attempt > 1 else None

@@ -90,16 +90,36 @@ class Scene:
 
     def start(self, handler: Any) -> Asked:
         """Start a run of a handler, and bring it to where it waits."""
-        run = self.runner.start(handler)
+        return self.again(handler, None)
+
+    def again(self, handler: Any, id: str | None) -> Asked:
+        """Start a run, or find it where it is known, and bring it to where it waits."""
+        run = self.runner.start(handler, None, id)
         self.runner.settle()
-        return Asked(self.runner, self.office, run)
+        return Asked(self.runner, self.office, run, handler)
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass, timer by timer, as a server that is up sees it."""
+        clock = self.runner.clock
+        end = clock.now() + round(seconds * 1000)
+        while (due := self.runner.engine.next_timer()) is not None and due <= end:
+            clock.set(due)
+            self.runner.settle()
+        clock.set(end)
+        self.runner.settle()
+
+    def restarted(self, it: Asked) -> Asked:
+        """Return a run on a new engine, as after a crash of the old one."""
+        self.runner.restart()
+        return self.again(it.handler, it.run.id)
 
 
 class Asked:
     """A run that asked once."""
 
-    def __init__(self, runner: Runner, office: Office, run: Any) -> None:
-        self.runner, self.office, self.run = runner, office, run
+    def __init__(self, runner: Runner, office: Office, run: Any, handler: Any = None) -> None:
+        self.runner, self.office, self.run, self.handler = runner, office, run, handler
+        self.engine = runner.engine
 
     @property
     def request(self) -> ApprovalRequest:
@@ -112,14 +132,14 @@ class Asked:
         """The ids of the callbacks of the request, by name, open or not."""
         return {
             operation.name: operation.callback_id
-            for operation in self.runner.engine.children(self.run.id, self.request.operation)
+            for operation in self.engine.children(self.run.id, self.request.operation)
             if operation.callback_id is not None
         }
 
     @property
     def standing(self) -> Standing:
         """How the request stands."""
-        found = LocalCallbacks(self.runner.engine).lookup(self.run.id, self.request.operation)
+        found = LocalCallbacks(self.engine).lookup(self.run.id, self.request.operation)
         assert isinstance(found, Standing)
         return found
 
@@ -127,7 +147,7 @@ class Asked:
         """Vote as somebody who is known by this identity."""
         claims = claims_of(self.standing, [who])
         assert claims is not None, f"{who} may not decide"
-        engine = LocalCallbacks(self.runner.engine)
+        engine = LocalCallbacks(self.engine)
         by = Principal(identity=who, assurance="session")
         return cast(
             self.office, engine, claims, action=action, by=by, approver=who, channel="web", **more
@@ -151,7 +171,7 @@ class Asked:
 
     def complete(self, value: Any, callback: str = "decision") -> None:
         """Complete a callback by hand, as whoever reaches the engine can."""
-        self.runner.engine.complete_callback(self.callbacks[callback], payload=json.dumps(value))
+        self.engine.complete_callback(self.callbacks[callback], payload=json.dumps(value))
 
     def settle(self) -> None:
         self.runner.settle()
