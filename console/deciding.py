@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
     from perdure.approvals.requests import Action
     from perdure.approvals.voting import Outcome
-    from perdure.durable import LocalEngine
+    from perdure.durable import LocalEngine, Wait
 
 _HELD = "perdure:failed"
 
@@ -71,11 +71,12 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
     from perdure.approvals.audit import audit
 
     records = audit(engine, id)
-    asked, waits = pending(records), _open_waits(engine, id, records)
+    asked, open_ = pending(records), _open_waits(engine, id, records)
+    waits = [each.path for each in open_]
     found: list[AuditRecord | str] = [r for r in asked if name in (None, r.path, r.request.name)]
     found += [path for path in waits if name in (path, path.rpartition("/")[2])]
     if name is None:
-        found += _own(engine, id, waits)
+        found += _own(engine, id, open_)
     exact = [each for each in found if name == (each if isinstance(each, str) else each.path)]
     if len(found) == 1 or len(exact) == 1:
         return (exact or found)[0]
@@ -93,19 +94,23 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
     )
 
 
-def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) -> list[str]:
-    """Return the paths of what a run waits for beside approvals."""
+def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) -> list[Wait]:
+    """Return what a run waits for beside approvals."""
     return [
-        each.path
+        each
         for each in without(engine.waiting_for(id), records)
         if each.kind in ("event", "callback") and not each.path.startswith(_HELD)
     ]
 
 
-def _own(engine: LocalEngine, id: str, waits: Sequence[str]) -> list[str]:
-    """Return the waits of the handler itself: questions about money have to be named."""
+def _own(engine: LocalEngine, id: str, waits: Sequence[Wait]) -> list[str]:
+    """Return the named waits of the handler itself.
+
+    Questions about money have to be named, and so have callbacks, which wait for programs.
+    """
     operations = engine.operations(id)
-    return [path for path in waits if question_of(path, operations) is None]
+    events = (each.path for each in waits if each.kind == "event")
+    return [path for path in events if question_of(path, operations) is None]
 
 
 def _send(engine: LocalEngine, id: str, path: str, answer: Answer) -> None:

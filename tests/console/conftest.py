@@ -96,13 +96,13 @@ class Shell:
         assert not re.search("^Traceback", done.stdout + done.stderr, re.MULTILINE)
         return done
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """Start a command; what it says goes to `output.txt`."""
         with (self.folder / "output.txt").open("w") as output:
             started = subprocess.Popen(
                 self.command(*words),
                 cwd=self.folder,
-                env=self.environment({}),
+                env=self.environment(env),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import httpx
 import pytest
 
 from perdure.approvals.people import account
+
+from ..approvals.slack.clicks import SECRET, body_of, click, signed, user
+from ..approvals.slack.fake_slack import TOKEN, FakeSlack
 
 ASKS = (Path(__file__).parent / "programs" / "asks.py").read_text()
 PAGES = re.compile(r"approvals: (http\S+)/inbox \(sign in with `perdure login`\)")
@@ -86,6 +90,32 @@ def test_a_named_wait_is_woken_by_a_button(up: Any, browser: Browser) -> None:
     browser.press(entry(browser), "approve")
     up.until_said("done")
     assert '{"got": true}' in up("show", "r1").stdout
+
+
+def test_a_click_in_slack_is_taken_if_it_is_signed(perdure: Any) -> None:
+    perdure.write("asks.py", ASKS)
+    with FakeSlack() as fake:
+        env = {
+            "FAKE_SLACK": fake.base_url,
+            "SLACK_BOT_TOKEN": TOKEN,
+            "SLACK_SIGNING_SECRET": SECRET,
+        }
+        env |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "")
+        perdure.start("serve", "asks.py", "--port", "0", **env)
+        perdure.until_said("Ctrl-C stops")
+        assert f"clicks in Slack come to {address(perdure)}/slack/interactivity" in perdure.output()
+        perdure("run", "asks.py:slack", "--id", "r1", "--wait", "0", **env)
+        body = body_of(click(fake, fake.posts[0], "approve", user("U1")))
+        with Browser(address(perdure)) as browser:
+            for secret, code in (("another-secret", 401), (SECRET, 200)):
+                request = signed(body, time.time(), secret=secret)
+                headers = dict(request.headers)
+                answer = browser.post("/slack/interactivity", content=body, headers=headers)
+                assert answer.status_code == code
+        perdure.until_said("done")
+        assert "approved by" in fake.posts[0]["text"].lower()
+    assert "approved by slack:T1:U1" in perdure("show", "r1").stdout
+    assert not [each for each in (TOKEN, SECRET) if each in perdure.output()]
 
 
 def test_looking_decides_nothing(up: Any, browser: Browser) -> None:
