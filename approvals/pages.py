@@ -201,7 +201,7 @@ def _row(entry: Standing | OpenWait) -> dict[str, Any]:
         "href": f"inbox/{request.execution}/{request.operation}",
         "title": request.title,
         "handler": entry.handler,
-        "run": request.execution,
+        "run": request.run,
         "asked": request.asked,
         "due": request.deadline,
         "request": request,

@@ -160,7 +160,7 @@ def sections_of(
             () if name == "decide" else fields_of(request, name),
             filled if mine else {},
             errors if mine else {},
-            mine,
+            mine or set(request.allowed) == {name},
             *words,
         )
 

@@ -165,6 +165,8 @@ def _question(name: str, schema: Mapping[str, Any], optional: bool, original: An
     inner, nullable = _without_null(schema)
     values = _choices(inner)
     kind: FieldKind = "choice" if values else _kind(inner, original)
+    if original not in (ABSENT, None) and not _can_show(kind, values, original):
+        kind, values = "json", {}
     clearable = kind in ("text", "long") and isinstance(original, str)
     asked = Field(
         name=name,
@@ -239,6 +241,20 @@ def _kind(schema: Mapping[str, Any], original: Any) -> FieldKind:
     return "long" if len(text) > _LONG or "\n" in text or "\r" in text or most > 200 else "text"
 
 
+def _can_show(kind: FieldKind, values: Mapping[str, Any], original: Any) -> bool:
+    """Whether a field of a kind shows this value as it is, and a browser sends it back so."""
+    if kind == "choice":
+        return any(type(each) is type(original) and each == original for each in values.values())
+    if kind == "date":
+        return isinstance(original, str) and _is_date(original)
+    if kind == "boolean":
+        return isinstance(original, bool)
+    if kind in ("integer", "number"):
+        text = original if isinstance(original, str) else json.dumps(original)
+        return _NUMBER.fullmatch(text) is not None
+    return kind == "json" or isinstance(original, str)
+
+
 def _text(kind: FieldKind, value: Any) -> str:
     if kind == "json":
         return escaped(json.dumps(value, indent=2, ensure_ascii=False))
@@ -295,12 +311,16 @@ def _choice(question: Question, text: str) -> Any:
 
 
 def _date(question: Question, text: str) -> Any:
+    if not _is_date(text.strip()):
+        raise Misfit(f"a date like 2026-11-26, not {shown_value(text)}")
+    return text.strip()
+
+
+def _is_date(text: str) -> bool:
     try:
-        if _DATE.fullmatch(text.strip()):
-            return date.fromisoformat(text.strip()).isoformat()
+        return bool(_DATE.fullmatch(text)) and date.fromisoformat(text) is not None
     except ValueError:
-        pass
-    raise Misfit(f"a date like 2026-11-26, not {shown_value(text)}")
+        return False
 
 
 _READERS: Mapping[FieldKind, Any] = {

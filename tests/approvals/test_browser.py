@@ -381,6 +381,7 @@ def check_looks(page: Page) -> None:
     while page.locator("details:not([open]) > summary").count():
         page.locator("details:not([open]) > summary").first.click()
     assert {text: ratio for text, ratio in contrasts(page).items() if ratio < 4.5} == {}
+    assert page.locator(".told, .card").first.evaluate("e => getComputedStyle(e).padding") != "0px"
     assert set(labels(page).values()) <= {1}
     assert not is_wide(page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from perdure.approvals import forms
 from perdure.approvals.forms import check, fields_of, told, value_of
-from perdure.approvals.requests import ACTIONS, ApprovalRequest
+from perdure.approvals.requests import ACTIONS, ApprovalRequest, canonical
 
 from .samples import request_of
 
@@ -248,6 +250,16 @@ def test_a_number_is_one_that_json_has(text: str) -> None:
         assert value_of(as_json, "edit", {"value": text})[1]["value"].startswith("JSON")
 
 
+def as_a_browser_sends(field: forms.Field) -> str:
+    """What a browser sends of a field that nobody touched."""
+    text = re.sub("\r\n?|\n", "\r\n", field.value).replace("\0", "\ufffd")
+    if field.kind in ("choice", "boolean") and text not in field.choices:
+        return ""
+    if field.kind == "date" and not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return ""
+    return text if field.kind in ("long", "json") else text.replace("\r\n", "")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",))),
@@ -262,8 +274,26 @@ json_values = st.recursive(
 def test_an_untouched_form_gives_back_any_subject(subject: Any) -> None:
     request = request_of(subject)
     [field] = fields_of(request, "edit")
-    as_sent = field.value.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    value, errors = value_of(request, "edit", {"value": as_sent.replace("\0", "\ufffd")})
+    value, errors = value_of(request, "edit", {"value": as_a_browser_sends(field)})
     assert errors == {}
     assert json.dumps(value) == json.dumps(json.loads(request.subject))
     assert check(request, "edit", value) == {}
+
+
+needed = ("amount", "price", "customer", "urgency", "day")
+beside = ("note", "count", "notify", "letter", "lines", "when")
+
+
+@given(
+    st.fixed_dictionaries(
+        dict.fromkeys(needed, json_values), optional=dict.fromkeys(beside, json_values)
+    )
+)
+def test_an_untouched_form_changes_nothing_even_where_the_subject_breaks_the_schema(
+    subject: dict[str, Any],
+) -> None:
+    request = request_of(subject, form=Refund.model_json_schema(), allowed=ACTIONS)
+    sent = {each.posted: as_a_browser_sends(each) for each in fields_of(request, "edit")}
+    value, errors = value_of(request, "edit", sent)
+    assert errors == {}
+    assert canonical(value) == request.subject

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perdure.approvals import pages
 from perdure.approvals.callbacks import OpenWait, Page, Standing
@@ -21,6 +23,7 @@ from .samples import ALICE, ASKED, request_of, standing_of, voted
 
 VOID = {"meta", "input", "link", "br", "hr", "img"}
 HOSTILE = "<script>alert(1)</script><!channel> \u202egnp.exe \x1b[31mred\x1b[0m *bold* \"'&"
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f]")
 WAIT = OpenWait("run-1", "0a-1b", "cb", "review[3]/editor", "nightly", ASKED, None)
 
 
@@ -209,6 +212,24 @@ def test_words_of_others_are_shown_and_never_obeyed() -> None:
     assert followed[0]["rel"] == "noopener noreferrer"
 
 
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
+
+
+@given(words=texts, subject=texts | st.dictionaries(texts, texts))
+def test_no_words_change_the_elements_of_a_page(words: str, subject: Any) -> None:
+
+    def elements(text: str) -> list[str]:
+        given = {"title": text, "preview": text or "-", "confirm": text or "-", "allowed": ACTIONS}
+        standing = replace(standing_of(request_of(text, **given)), handler=text or "-")
+        filled = {"decision": "approve", "comment": text, "confirm": text}
+        page = look(standing=standing, to=text, post_to=text, filled=filled)
+        assert not HIDDEN.search(re.sub(rb"<(textarea|input)[^>]*>[^<]*", b"", page).decode())
+        return [tag for tag, _ in Read(page).elements]
+
+    assert elements(words) == elements("plain")
+    Read(look(standing=standing_of(request_of(subject))))
+
+
 def test_a_comment_and_a_name_cannot_forge_a_status() -> None:
     request = request_of()
     vote = voted(request, "reject", comment=f"{HOSTILE}</dd></main>", display=HOSTILE)
@@ -287,6 +308,7 @@ def test_a_dangerous_request_asks_for_a_word() -> None:
 def test_press_once_more_says_that_nothing_is_recorded_and_keeps_the_comment() -> None:
     text = Read(everything()["once more"]).text
     assert "Press once more" in text
+    assert b"<title>Press once more: Release it?" in everything()["once more"]
     assert "Nothing is recorded yet" in text
     assert "ok" in text
 
