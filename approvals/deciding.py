@@ -20,6 +20,7 @@ from perdure.durable import BatchError, Completion, OperationError
 from perdure.durable.errors import CallbackError, CallbackTimeoutError, UsageError
 from perdure.durable.gated import (
     AnyContext,
+    address_of,
     clock_of,
     drive,
     end_of,
@@ -98,7 +99,7 @@ async def _recorded(scope: Any, terms: Terms) -> ApprovalRequest:
 
     def build() -> dict[str, Any]:
         id = blake2b(f"{scope.execution_id}\0{operation}".encode(), digest_size=16).hexdigest()
-        return terms.request(id, scope.execution_id, operation, now_of(scope)).kept()
+        return terms.request(id, address_of(scope), operation, now_of(scope)).kept()
 
     request = ApprovalRequest.read(await value_of(scope.step("request", build, kind=REQUEST)))
     check_subject(request.digest, terms)

@@ -78,7 +78,7 @@ class ApprovalRequest(Kept):
 
     Attributes:
         id: the same at each replay: a hash of execution and scope.
-        execution: the run that asks.
+        execution: the run that asks: its id, or on AWS its ARN.
         operation: the operation whose scope the request stands in.
         name: the name of that scope.
         subject: the canonical JSON text of what is to be approved; all of it.
@@ -109,6 +109,12 @@ class ApprovalRequest(Kept):
     attachments: tuple[Link, ...] = ()
     form: dict[str, Any] | None = None
     confirm: str | None = None
+
+    @property
+    def run(self) -> str:
+        """The run that asks, as people call it."""
+        named = self.execution.partition("/durable-execution/")[2]
+        return named.partition("/")[0] or self.execution
 
     @property
     def fingerprint(self) -> str:

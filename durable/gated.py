@@ -2,8 +2,8 @@
 
 `Claim`, `opened` and `annex` serve the sync and the async context alike; what a claim returns is a
 value in the one and an awaitable in the other, and `drive` runs one `async def` over either. The
-rest tells where a context stands (`scope_of`, `home_of`, `clock_of`, `end_of`) and closes, from
-inside a step, a callback that nobody is to answer any more (`withdraw`).
+rest tells where a context stands (`scope_of`, `address_of`, `home_of`, `clock_of`, `end_of`) and
+closes, from inside a step, a callback that nobody is to answer any more (`withdraw`).
 """
 
 from __future__ import annotations
@@ -196,6 +196,11 @@ def scope_of(context: AnyContext) -> str | None:
     """
     run_of(context)
     return context._scope.operation
+
+
+def address_of(context: AnyContext) -> str:
+    """Return what an operator's engine finds the run by: its id, or on AWS its ARN."""
+    return run_of(context).session.address
 
 
 def home_of(context: AnyContext) -> Path | None:

@@ -110,6 +110,10 @@ class Session(Protocol):
     """Whether nothing may be recorded: a finished run is being checked."""
 
     @property
+    def address(self) -> str:
+        """What an operator's engine finds the execution by: its id, or on AWS its ARN."""
+
+    @property
     def home(self) -> Path | None:
         """The folder of the journal file; None where there is none."""
 

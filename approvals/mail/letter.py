@@ -120,7 +120,7 @@ def letter(notice: Notice, address: str) -> Letter:
         kicker=_kicker(notice),
         title=one_line(request.title),
         asker=_joined([one_line(each) for each in request.policy.requested_by[:1]]) or "A run",
-        run=one_line(request.execution),
+        run=one_line(request.run),
         you=address,
         actions=_joined(request.allowed),
         deadline=in_utc(request.deadline),

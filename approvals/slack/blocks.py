@@ -193,7 +193,7 @@ def _fitting(text: str, room: int) -> tuple[list[str], int]:
 
 
 def _origin(request: ApprovalRequest) -> str:
-    name = cut(f"{request.name} of run {request.execution}", 600)
+    name = cut(f"{request.name} of run {request.run}", 600)
     return f"{name} · fingerprint `{request.fingerprint}`"
 
 

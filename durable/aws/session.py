@@ -55,6 +55,7 @@ class AwsSession:
         operations: Iterable[Operation],
     ) -> None:
         self.execution_id = arn.rpartition("/")[2]
+        self.address = arn
         self.seed = blake2b(arn.encode(), digest_size=8).hexdigest()
         self.limits = Limits.aws()
         self.cautious = False

@@ -45,7 +45,7 @@ class LocalSession:
     ) -> None:
         self.service = service
         self.run = run
-        self.execution_id = execution_id
+        self.execution_id = self.address = execution_id
         self.handler = handler
         self.payload = payload
         self.seed = seed

@@ -76,7 +76,7 @@ class ReplaySession:
     def __init__(
         self, execution_id: str, payload: str, seed: str, operations: dict[str, Operation]
     ) -> None:
-        self.execution_id = execution_id
+        self.execution_id = self.address = execution_id
         self.payload = payload
         self.seed = seed
         self.operations = operations
