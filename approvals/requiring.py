@@ -6,51 +6,47 @@ changes the arguments and never the function, and has to fit its parameters.
 
 from __future__ import annotations
 
-import functools
-import inspect
+import json
 import re
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, overload
+from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter, Signature
+from typing import Any, Unpack, overload
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, RootModel
 
-from perdure.durable.duration import DurationLike
 from perdure.durable.errors import UsageError
-from perdure.durable.gated import drive, is_async, run_of, value_of
+from perdure.durable.gated import drive, run_of, value_of
 
 from .asking import await_approval
 from .decisions import Decision
-from .requests import Action
+from .errors import ApprovalError
+from .guarded import Guarded
+from .people import approvers_of
+from .requests import canonical
+from .terms import Options
 
 When = Callable[[dict[str, Any]], bool]
 
 
-class Options(TypedDict, total=False):
-    """How to ask: the arguments of `await_approval` that a function leaves open."""
-
-    via: Any
-    timeout: DurationLike
-    title: str | None
-    required: int
-    veto: bool
-    requested_by: str | Sequence[str] | None
-    allow: Iterable[Action]
-    remind: Any
-    escalate: Any
-    on_timeout: Any
-    preview: str | None
-    attachments: Iterable[Any]
-    confirm: str | None
+class Arguments(RootModel[dict[str, Any]]):
+    """The arguments of a tool, by name."""
 
 
 class Required:
     """An approval to be required: decorates a function, or is an agent's `approve=`."""
 
     def __init__(self, approvers: Any, when: When | None, options: Options) -> None:
-        self._approvers = approvers
+        unknown = set(options) - set(Options.__annotations__)
+        if unknown:
+            raise UsageError(f"require_approval has no argument {min(unknown)!r}")
+        if when is not None and not callable(when):
+            raise UsageError(f"require_approval: when is a function of the arguments, not {when!r}")
+        self._approvers = _kept(approvers)
+        approvers_of(self._approvers)
         self._when = when
-        self._options = options
+        self._options: dict[str, Any] = {name: _kept(each) for name, each in options.items()}
+        allow = self._options.get("allow", ())
+        self._allow = [allow] if isinstance(allow, str) else allow
 
     @overload
     def __call__(self, fn: Any, /) -> Callable[..., Any]: ...
@@ -63,48 +59,65 @@ class Required:
             for a request: True, changed arguments, or why not; in an async handler an awaitable.
         """
         if request is None:
-            return _guarded(first, self)
+            return self.guard(first)
         run_of(first)
         return drive(first, self._ask_for_agent(first, request))
+
+    def guard(self, fn: Any) -> Callable[..., Any]:
+        """Return a function of a context and the arguments that asks before it calls."""
+        call = Guarded.of(fn)
+        form = call.form() if "edit" in self._allow else None
+        on_timeout = self._options.get("on_timeout")
+        if isinstance(on_timeout, Mapping) and "value" in on_timeout:
+            self._check_default(call, on_timeout["value"])
+
+        def guarded(context: Any, /, *args: Any, **kwargs: Any) -> Any:
+            run_of(context)
+            return drive(context, self._run(context, call, form, call.bind(args, kwargs)))
+
+        guarded.__name__ = guarded.__qualname__ = call.name
+        guarded.__doc__ = call.description
+        guarded.__module__ = getattr(fn, "__module__", __name__)
+        guarded.__annotations__ = {
+            each.name: call.hints[each.name] for each in call.parameters if each.name in call.hints
+        }
+        context = Parameter("context", Parameter.POSITIONAL_ONLY)
+        guarded.__dict__["__signature__"] = Signature([context, *call.parameters])
+        return guarded
+
+    def _check_default(self, call: Guarded, value: Any) -> None:
+        try:
+            call.changed(json.loads(canonical(value)))
+        except ApprovalError as error:
+            raise UsageError(f"require_approval: on_timeout: {error}") from None
+
+    async def _run(
+        self, context: Any, call: Guarded, form: type[BaseModel] | None, args: dict[str, Any]
+    ) -> Any:
+        if await self._is_needed(context, call.name, args):
+            decision = await self._ask(context, call.name, args, form, f"Call {call.name}")
+            if decision.kind == "responded":
+                return decision.value
+            decision.raise_if_rejected()
+            if _is_changed(decision):
+                args = call.changed(decision.value)
+        return await call.call(context, args)
 
     async def _ask_for_agent(self, scope: Any, request: Any) -> bool | str | dict[str, Any]:
         if not await self._is_needed(scope, request.tool, request.args):
             return True
         by = f"The agent {request.agent} asks to call" if request.agent else "Call"
-        decision = await self.ask(scope, request.tool, request.args, None, f"{by} {request.tool}")
-        match decision.kind:
-            case "edited":
-                return dict(decision.subject)
-            case "responded":
-                return f"a person answers instead: {decision.value}"
-            case _ if decision.approved:
-                return True
-            case "expired":
-                return "nobody allowed it in time"
-            case _:
-                return decision.comment or False
-
-    async def ask(
-        self,
-        context: Any,
-        name: str,
-        args: Mapping[str, Any],
-        form: type[BaseModel] | None,
-        title: str,
-    ) -> Decision:
-        """Ask for the call of a function with these arguments."""
-        options: dict[str, Any] = {"title": title[:150], **self._options}
-        if form is not None:
-            options["form"] = form
-        return await value_of(
-            await_approval(
-                context,
-                dict(args),
-                f"approve-{_ascii(name)}",
-                approvers=self._approvers,
-                **options,
-            )
-        )
+        title = f"{by} {request.tool}"
+        decision = await self._ask(scope, request.tool, request.args, Arguments, title)
+        if decision.kind == "responded":
+            return f"a person answers instead: {decision.value}"
+        if _is_changed(decision):
+            return Arguments.model_validate(decision.value).root
+        if decision.approved:
+            return True
+        if decision.kind == "expired":
+            return "nobody allowed it in time"
+        return decision.comment or False
 
     async def _is_needed(self, context: Any, name: str, args: Mapping[str, Any]) -> bool:
         when = self._when
@@ -113,20 +126,22 @@ class Required:
         asked: Any = context.step(f"needs-approval-{_ascii(name)}", lambda: bool(when(dict(args))))
         return bool(await value_of(asked))
 
-    async def run(self, context: Any, call: _Call, args: dict[str, Any]) -> Any:
-        """Ask, then call the function with what was approved."""
-        if await self._is_needed(context, call.name, args):
-            edits = "edit" in self._options.get("allow", ())
-            form = call.form() if edits else None
-            decision = await self.ask(context, call.name, args, form, f"Call {call.name}")
-            if decision.kind == "responded":
-                return decision.value
-            decision.raise_if_rejected()
-            if decision.kind == "edited":
-                args = call.edited(decision)
-            elif decision.kind == "expired" and decision.default == "value":
-                args = dict(decision.subject)
-        return await call.make(context, args)
+    async def _ask(
+        self,
+        context: Any,
+        name: str,
+        args: Mapping[str, Any],
+        form: type[BaseModel] | None,
+        title: str,
+    ) -> Decision:
+        options: dict[str, Any] = {"title": title[:150]} | self._options
+        if "edit" in self._allow and "respond" not in self._allow:
+            # An answer is not arguments; where both may come, an edit is checked before the call.
+            options["form"] = form
+        asked = await_approval(
+            context, dict(args), f"approve-{_ascii(name)}", approvers=self._approvers, **options
+        )
+        return await value_of(asked)
 
 
 @overload
@@ -174,132 +189,17 @@ def require_approval(
             `ApprovalRejected` if it was not approved. An answer ("respond") stands for the result.
     """
     required = Required(approvers, when, options)
-    return required if fn is None else _guarded(fn, required)
+    return required if fn is None else required.guard(fn)
 
 
-def _guarded(fn: Any, required: Required) -> Callable[..., Any]:
-    call = _Call.of(fn)
-
-    @functools.wraps(fn if inspect.isroutine(fn) else _named)
-    def guarded(context: Any, *args: Any, **kwargs: Any) -> Any:
-        run_of(context)
-        bound = call.bind(args, kwargs)
-        return drive(context, required.run(context, call, bound))
-
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)
-    guarded.__name__ = guarded.__qualname__ = call.name
-    guarded.__doc__ = call.description
-    guarded.__dict__.pop("__wrapped__", None)
-    guarded.__annotations__ = dict(call.hints)
-    guarded.__dict__["__signature__"] = inspect.Signature([context, *call.parameters])
-    return guarded
+def _is_changed(decision: Decision) -> bool:
+    """Return whether what was approved are other arguments than those that were asked about."""
+    return decision.kind == "edited" or decision.default == "value"
 
 
-def _named(context: Any) -> None:
-    """Stand for a tool that is no function."""
-
-
-class _Call:
-    """A function or tool: its name, its parameters, and how it is called."""
-
-    def __init__(
-        self,
-        fn: Any,
-        name: str,
-        description: str,
-        parameters: Sequence[inspect.Parameter],
-        hints: Mapping[str, Any],
-    ) -> None:
-        self.name = name
-        self.description = description
-        self.parameters = parameters
-        self.hints = hints
-        self._fn = fn
-        self._is_tool = _is_tool(fn)
-        self._durable = not self._is_tool and _takes_context(fn)
-
-    @classmethod
-    def of(cls, fn: Any) -> _Call:
-        """Return what is to be called."""
-        if _is_tool(fn):
-            parameters, hints = _of_tool(fn)
-            return cls(fn, fn.name, fn.description, parameters, hints)
-        if not callable(fn) or isinstance(fn, type):
-            raise UsageError(f"require_approval takes a function or a LangChain tool, not {fn!r}")
-        all_parameters = list(inspect.signature(fn).parameters.values())
-        parameters = all_parameters[1:] if _takes_context(fn) else all_parameters
-        name = getattr(fn, "__name__", type(fn).__name__)
-        hints = typing.get_type_hints(fn, include_extras=True)
-        hints = {each.name: hints[each.name] for each in parameters if each.name in hints}
-        return cls(fn, name, inspect.getdoc(fn) or "", parameters, hints)
-
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all arguments by name, defaults among them: none is hidden from the approver.
-
-        Raises:
-            UsageError: they do not fit the function.
-        """
-        try:
-            bound = inspect.Signature(self.parameters).bind(*args, **kwargs)
-        except TypeError as error:
-            raise UsageError(f"{self.name}: {error}") from None
-        bound.apply_defaults()
-        return dict(bound.arguments)
-
-    def form(self) -> type[BaseModel]:
-        """Return the model that edited arguments have to fit."""
-        fields: dict[str, Any] = {
-            each.name: (
-                self.hints.get(each.name, Any),
-                ... if each.default is each.empty else each.default,
-            )
-            for each in self.parameters
-        }
-        return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
-
-    def edited(self, decision: Decision) -> dict[str, Any]:
-        """Return edited arguments as the values that the function takes."""
-        held = decision.subject
-        return {each.name: getattr(held, each.name) for each in self.parameters}
-
-    async def make(self, context: Any, args: dict[str, Any]) -> Any:
-        """Call it: as a step, or, if it takes a context, in a scope of its own."""
-        if self._durable:
-            made = context.child(self.name, lambda scope: self._fn(scope, **args))
-        elif self._is_tool:
-            run = self._fn.ainvoke if is_async(context) else self._fn.invoke
-            made = context.step(self.name, run, args)
-        else:
-            made = context.step(self.name, functools.partial(self._fn, **args))
-        return await value_of(made)
-
-
-def _is_tool(fn: Any) -> bool:
-    return all(hasattr(fn, each) for each in ("name", "description", "invoke", "args_schema"))
-
-
-def _of_tool(tool: Any) -> tuple[list[inspect.Parameter], dict[str, Any]]:
-    fields: Mapping[str, Any] = tool.get_input_schema().model_fields
-    kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter(
-            name,
-            kind,
-            default=inspect.Parameter.empty if field.is_required() else field.get_default(),
-        )
-        for name, field in fields.items()
-    ]
-    hints = {name: typing.Annotated[field.annotation, field] for name, field in fields.items()}
-    return parameters, hints
-
-
-def _takes_context(fn: Any) -> bool:
-    first = next(iter(inspect.signature(fn).parameters.values()), None)
-    if first is None:
-        return False
-    written = first.annotation
-    text = written if isinstance(written, str) else getattr(written, "__name__", "")
-    return first.name == "context" or bool(re.search(r"\b(Async)?Context\b", text))
+def _kept(given: Any) -> Any:
+    """Return what may be looked at again at each call: of a generator, its values."""
+    return tuple(given) if isinstance(given, Iterator) else given
 
 
 def _ascii(name: str) -> str:
