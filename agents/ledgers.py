@@ -19,7 +19,7 @@ from .lines import KIND, Line, Outcome, lines_of, open_line, with_outcome
 from .reply import Usage
 
 if TYPE_CHECKING:
-    from perdure.durable import Execution
+    from perdure.durable import AsyncContext, Context, Execution
 
 _NOTHING = Usage()
 
@@ -147,11 +147,25 @@ class Ledger:
         }
 
 
-def ledger(execution: Execution) -> Ledger:
-    """Return the ledger of a run, whatever its state."""
+def ledger(execution: Execution | Context | AsyncContext) -> Ledger:
+    """Return the ledger of a run, whatever its state; of the context of a handler, that so far.
+
+    What is read from a context grows as the run does: keep it in a step.
+    """
+    if not hasattr(execution, "operations"):
+        return _so_far(execution)
     return ledger_of(
         execution.operations(), active=execution.info().active, replays=execution.replays(KIND)
     )
+
+
+def _so_far(context: Context | AsyncContext) -> Ledger:
+    from perdure.durable.gated import run_of
+    from perdure.durable.local.paths import paths_of
+
+    operations = dict(run_of(context).journal.operations)
+    paths = paths_of(operations)
+    return ledger_of({paths[id]: each for id, each in operations.items()}, active=True)
 
 
 def ledger_of(
