@@ -349,7 +349,7 @@ def cancel(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "cancelled",
     journal: Journal = DEFAULT,
 ) -> None:
-    """End a run; a step in flight may still record its result."""
+    """End a run, and tell those it asked; a step in flight may still record its result."""
     from .acting import cancel as cancel_it
 
     cancel_it(Place(journal), id, reason)

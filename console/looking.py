@@ -22,7 +22,15 @@ from .account import (
     summary,
     waits_words,
 )
-from .asked import REQUEST, asked_in, pending, record_words, subject_lines, title_of
+from .asked import (
+    REQUEST,
+    asked_in,
+    decision_words,
+    pending,
+    record_words,
+    subject_lines,
+    title_of,
+)
 from .costs import cost_json, whole_cell
 from .live import tree_lines
 from .place import Place
@@ -173,6 +181,8 @@ def _say_approvals(console: Console, account: Account) -> None:
     for record in account.approvals:
         if record not in asked or not suspended:  # what a suspended run waits for is told below
             say(console, f"approval {title_of(record)!r}: {record_words(record)}")
+        for vote in record.votes if record.request.policy.is_quorum else ():
+            say(console, f"  {decision_words(vote)}", "dim")
     for record in asked:
         say(console, f"approval {title_of(record)!r} asks to decide on")
         for line in subject_lines(record):
