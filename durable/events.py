@@ -187,13 +187,7 @@ def _reopen(operations: dict[str, Operation], ids: Iterable[str]) -> None:
         operation = operations.get(id)
         if operation is None:
             continue
-        operation.status = (
-            OperationStatus.STARTED
-            if operation.type is OperationType.CONTEXT
-            else OperationStatus.READY
-        )
-        operation.attempt = 0
-        operation.payload = operation.error = operation.ended = operation.due = None
+        operation.reopen()
         scope = scope_of(id)
         first[scope] = min(first.get(scope, len(order)), order[id])
     for id, operation in operations.items():

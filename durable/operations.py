@@ -118,3 +118,10 @@ class Operation:
     def closed(self) -> bool:
         """Whether nothing changes this operation any more."""
         return self.status in TERMINAL
+
+    def reopen(self) -> None:
+        """Have it begin anew: a scope goes on, anything else is due to start."""
+        context = self.type is OperationType.CONTEXT
+        self.status = OperationStatus.STARTED if context else OperationStatus.READY
+        self.attempt = 0
+        self.payload = self.error = self.ended = self.due = None

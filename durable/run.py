@@ -183,6 +183,7 @@ class Run(BatchRecords):
             operation = Operation(
                 id, OperationType.CALLBACK, _S.UNRECORDED, parent, name, SubType.EVENT
             )
+        if operation.status in (_S.UNRECORDED, _S.READY):
             self.start_callback(operation, None, None)
         return operation
 

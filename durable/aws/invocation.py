@@ -11,13 +11,14 @@ from ..failures import error_object
 from ..handler import Handler
 from ..host import Host
 from ..invocation import conclude
-from ..session import Failed, Pending
+from ..session import Ending, Failed, Pending
 from .service import LambdaService, ServiceError
 from .session import AwsSession
 from .wire import output
 
-_HOST = Host(64)
-"""The threads of this process; Lambda keeps them from one invocation to the next."""
+_HOST = Host(256)
+"""The threads of this process; Lambda keeps them from one invocation to the next. It allows 1,024;
+branches that run side by side are written in one call, so there are few calls where many run."""
 _CLOCK = SystemClock()
 
 
@@ -36,7 +37,9 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
             "Lambda function, and invoke a version or alias of it"
         )
     try:
-        session = AwsSession.open(LambdaService.of_process(), _CLOCK, event)
+        session = AwsSession.open(
+            LambdaService.of_process(), _CLOCK, event, holding=handler.hold_on_failure
+        )
         try:
             return _handle(handler, session)
         finally:
@@ -49,11 +52,16 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
 
 def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
     try:
-        ending = conclude(session, handler, _CLOCK, _HOST, session.begun)
+        ending = _conclude(handler, session)
         while isinstance(ending, Pending) and session.goes_on(ending):
-            ending = conclude(session, handler, _CLOCK, _HOST, session.begun)
+            ending = _conclude(handler, session)
     except InvocationEnded:
         ending = Pending()
     if session.revoked:
         ending = Pending()
     return output(ending, concluded=session.concluded)
+
+
+def _conclude(handler: Handler[Any], session: AwsSession) -> Ending:
+    session.take_up()
+    return conclude(session, handler, _CLOCK, _HOST, session.begun)

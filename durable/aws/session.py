@@ -17,16 +17,19 @@ from hashlib import blake2b
 from typing import Any
 
 from ..clock import Clock
-from ..errors import InvocationEnded
-from ..events import Event, EventKind
+from ..errors import InvocationEnded, UsageError
+from ..events import Event, EventKind, fold
 from ..group_commit import GroupCommit, Ticket
+from ..hold import holds, opening
 from ..invocation import Wakeable
 from ..limits import Limits
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType
+from ..reopening import reopened_by_resume
 from ..session import Ending, Pending, Reply, hear, is_news
+from .generations import Generations, names_of
 from .service import LambdaService, ServiceError
 from .watch import Watch
-from .wire import Update, execution_update, operation_of, updates_of
+from .wire import Update, execution_update, operation_of
 
 _log = logging.getLogger("perdure")
 _S, _T = OperationStatus, OperationType
@@ -53,6 +56,8 @@ class AwsSession:
         arn: str,
         token: str,
         operations: Iterable[Operation],
+        *,
+        holding: bool = False,
     ) -> None:
         self.execution_id = arn.rpartition("/")[2]
         self.address = arn
@@ -79,12 +84,23 @@ class AwsSession:
         self._news: dict[str, Operation] = {}
         self._came = False
         self._run: Wakeable | None = None
-        for operation in operations:
+        self._generations = Generations(holding=holding)
+        for operation in self._generations.fold(operations).values():
             self._load(operation)
 
     @classmethod
-    def open(cls, service: LambdaService, clock: Clock, event: Mapping[str, Any]) -> AwsSession:
+    def open(
+        cls,
+        service: LambdaService,
+        clock: Clock,
+        event: Mapping[str, Any],
+        *,
+        holding: bool = False,
+    ) -> AwsSession:
         """Return the session that an invocation's event describes, all pages of it read.
+
+        Args:
+            holding: whether a failing run is kept open, to be resumed.
 
         Raises:
             ServiceError: the further pages could not be read.
@@ -93,7 +109,32 @@ class AwsSession:
         state = event.get("InitialExecutionState") or {}
         operations = [operation_of(wire) for wire in state.get("Operations") or ()]
         operations += service.pages(arn, token, state.get("NextMarker"))
-        return cls(service, clock, arn, token, operations)
+        return cls(service, clock, arn, token, operations, holding=holding)
+
+    def take_up(self) -> None:
+        """Open again what a resume asks for, if one came since this run was held.
+
+        Raises:
+            ServiceError: it could not be written.
+            InvocationEnded: the service takes no more of this invocation.
+        """
+        held = next(reversed(holds(self.operations)), None)
+        if held is None or held.status is not _S.SUCCEEDED or self._generations.is_resumed(held):
+            return
+        now = self._clock.now()
+        try:
+            reopened = reopened_by_resume(self.operations, held.error, names_of(held.payload))
+        except UsageError as error:
+            # Nobody is there any more to be refused: the run is held again, and says why.
+            source = held.error.data if held.error is not None else None
+            refused = ErrorObject(str(error), "perdure.UsageError", source)
+            event = opening(self.operations, refused, now)
+            fold(self.operations, event)
+            updates = self._generations.resume(self.operations, held, (), now)
+            updates += self._generations.updates(event)
+        else:
+            updates = self._generations.resume(self.operations, held, reopened, now)
+        self.wait(self._queue(updates, None))
 
     def begun(self, run: Wakeable) -> None:
         """Wake this run when something of it is due and its own threads are all in bodies."""
@@ -118,7 +159,7 @@ class AwsSession:
         if self._watch(events):
             _WATCH.look_after(self)
         self._put_off()
-        return self._queue([update for event in events for update in updates_of(event)], callback)
+        return self._queue(self._updates(events), callback)
 
     def wait(self, ticket: Ticket) -> Reply:
         """Return once the service has the ticket's events.
@@ -168,7 +209,7 @@ class AwsSession:
     ) -> Ticket:
         """Queue the last events of a pass; with none, the ticket only waits for calls under way."""
         self._watch(events)
-        updates = [update for event in events for update in updates_of(event)]
+        updates = self._updates(events)
         conclusion = execution_update(ending, self._clock.now())
         if conclusion is not None:
             updates.append(conclusion)
@@ -198,7 +239,7 @@ class AwsSession:
             return
         self.operations[operation.id] = operation
         if operation.status is _S.PENDING:
-            self._delayed.add(operation.id)
+            self._delayed.add(self._generations.wire_id(operation.id))
         if self._look_after(operation):
             self._timers[operation.id] = operation.due or 0
 
@@ -226,6 +267,9 @@ class AwsSession:
                 self._timers.pop(id, None)
             elif operation.due <= now:
                 operation.due = now + min(max(now - first, SOONEST), LOOK)
+
+    def _updates(self, events: Iterable[Event]) -> list[Update]:
+        return [update for event in events for update in self._generations.updates(event)]
 
     def _queue(
         self, updates: list[Update] | None, callback: Callable[[Ticket], None] | None
@@ -278,9 +322,11 @@ class AwsSession:
                 pause = min(2 * pause, LOOK / 1000)
 
     def _learn(self, states: Iterable[Operation]) -> None:
-        for state in states:
-            if state.type is _T.STEP and state.status is not _S.PENDING:
-                self._delayed.discard(state.id)
+        for told in states:
+            if told.type is _T.STEP and told.status is not _S.PENDING:
+                self._delayed.discard(told.id)
+            if (state := self._generations.heard(told)) is None:
+                continue
             self._look_after(state)
             if (known := self.operations.get(state.id)) is not None and is_news(known, state):
                 self._news[state.id] = state

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.durable import ExecutionFailedError, Handler
+from perdure.durable.hold import FAILED, held_by
+from perdure.durable.operations import Operation
 from perdure.durable.testing import Runner
 
 from .stage import Function, LocalRunner, until
@@ -34,6 +36,18 @@ class Execution(Protocol):
     def history(self) -> list[dict[str, Any]]:
         """Return the events, in order, in AWS's shape."""
 
+    def held(self) -> str:
+        """Wait until a failure is held that was not asked for before; return its message."""
+
+    def resume(self, *names: str) -> None:
+        """Have the held run go on, with these opened again, too."""
+
+    def give_up(self) -> None:
+        """Let the held run fail."""
+
+    def wait_for(self, name: str, times: int) -> None:
+        """Wait until a callback of this name was opened so many times."""
+
 
 class World(Protocol):
     name: str
@@ -41,12 +55,18 @@ class World(Protocol):
     def start(self, handler: Handler[Any], event: Any = None) -> Execution:
         """Start a handler."""
 
+    def register(self, handler: Handler[Any]) -> None:
+        """Have a handler found by its name."""
+
 
 class LocalWorld:
     name = "local"
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+
+    def register(self, handler: Handler[Any]) -> None:
+        self.runner.engine.register(handler)
 
     def start(self, handler: Handler[Any], event: Any = None) -> LocalExecution:
         return LocalExecution(self.runner, self.runner.start(handler, event))
@@ -71,6 +91,27 @@ class LocalExecution:
 
     def history(self) -> list[dict[str, Any]]:
         return list(self._run.history())
+
+    def held(self) -> str:
+        self._runner.run_until_idle()
+        assert self._run.status == "RUNNING"
+        held = held_by(self._run.operations())
+        assert held is not None and held.error is not None
+        return held.error.message
+
+    def resume(self, *names: str) -> None:
+        self._runner.engine.resume(self._run.id, names)
+
+    def operations(self) -> dict[str, Operation]:
+        """Return what is recorded of the run."""
+        return dict(self._run.operations())
+
+    def give_up(self) -> None:
+        (held,) = self._run.waiting_for()
+        self._runner.engine.fail_callback(str(held.callback_id), "give up")
+
+    def wait_for(self, name: str, times: int) -> None:
+        self._runner.settle()
 
 
 class Counted:
@@ -104,8 +145,11 @@ class AwsWorld:
         self.api = api
         self.calls: Counter[str] = Counter()
 
-    def start(self, handler: Handler[Any], event: Any = None) -> AwsExecution:
+    def register(self, handler: Handler[Any]) -> None:
         self.handlers[handler.name] = handler
+
+    def start(self, handler: Handler[Any], event: Any = None) -> AwsExecution:
+        self.register(handler)
         return self.start_named(handler.name, event)
 
     def start_named(self, name: str, event: Any, endpoint: str | None = None) -> AwsExecution:
@@ -117,6 +161,7 @@ class AwsExecution:
     def __init__(self, world: AwsWorld, arn: str) -> None:
         self._world = world
         self.arn = arn
+        self._holds = 0
 
     def send(self, name: str, payload: Any = None) -> None:
         id = until(lambda: self.callback_id(name), f"the callback {name!r} to be open")
@@ -124,10 +169,8 @@ class AwsExecution:
         self._world.api.send_durable_execution_callback_success(CallbackId=id, Result=result)
 
     def callback_id(self, name: str) -> str | None:
-        for event in self.history():
-            if event["EventType"] == "CallbackStarted" and event.get("Name") == name:
-                return str(event["CallbackStartedDetails"]["CallbackId"])
-        return None
+        opened = self._opened(name)
+        return opened[-1] if opened else None
 
     def outcome(self) -> Outcome:
         found = until(self._ended, "the execution to end")
@@ -150,6 +193,36 @@ class AwsExecution:
             events += page["Events"]
             marker = page.get("NextMarker") or None
         return events
+
+    def held(self) -> str:
+        self._holds += 1
+        until(lambda: len(self._opened(FAILED)) >= self._holds, "the failure to be held")
+        failures = [
+            event["StepFailedDetails"]["Error"]["Payload"]["ErrorMessage"]
+            for event in self.history()
+            if event["EventType"] == "StepFailed" and event.get("Name") == FAILED
+        ]
+        return str(failures[-1])
+
+    def resume(self, *names: str) -> None:
+        result = json.dumps({"reopen": names}).encode() if names else b""
+        id = self._opened(FAILED)[-1]
+        self._world.api.send_durable_execution_callback_success(CallbackId=id, Result=result)
+
+    def give_up(self) -> None:
+        self._world.api.send_durable_execution_callback_failure(
+            CallbackId=self._opened(FAILED)[-1], Error={"ErrorMessage": "give up"}
+        )
+
+    def wait_for(self, name: str, times: int) -> None:
+        until(lambda: len(self._opened(name)) >= times, f"{name!r} to be open")
+
+    def _opened(self, name: str) -> list[str]:
+        return [
+            str(event["CallbackStartedDetails"]["CallbackId"])
+            for event in self.history()
+            if event["EventType"] == "CallbackStarted" and event.get("Name") == name
+        ]
 
     def invocations(self) -> int:
         """Return how often the handler was invoked."""
