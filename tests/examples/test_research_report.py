@@ -15,10 +15,14 @@ from perdure.approvals.callbacks import Standing
 from perdure.approvals.journal import LocalCallbacks
 from perdure.approvals.office import Office
 from perdure.approvals.people import Principal, account
+from perdure.approvals.receiver import Receiver
 from perdure.approvals.requests import Action
 from perdure.approvals.voting import cast, claims_of
 from perdure.durable import ExecutionFailedError
 from perdure.durable.testing import Runner, check_replay
+
+from ..approvals.mail import smtp_server
+from ..approvals.ways import ALICE, get, post
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "research_report.py"
 
@@ -238,6 +242,32 @@ def test_what_a_person_wrote_into_the_report_is_saved(example: ModuleType, tmp_p
         check_replay(run)
     assert result["approval"] == f"edited by {account()}"
     assert Path(result["report"]).read_text() == "# Choose the heat pump\n"
+
+
+def test_configuration_alone_has_it_decided_by_mail(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = "https://approvals.example.org"
+    with smtp_server.serving(tmp_path, tls="none", auth=False) as server:
+        monkeypatch.setenv("PERDURE_EMAIL_FROM", "reports@example.org")
+        monkeypatch.setenv("PERDURE_SMTP_URL", f"smtp://127.0.0.1:{server.port}?tls=none")
+        monkeypatch.setenv("PERDURE_BASE_URL", base)
+        with Runner(tmp_path / "journal.db") as runner:
+            event = {"out": str(tmp_path / "out"), "approvers": [ALICE], "via": ["email"]}
+            run = runner.start(example.handler, event, id="first")
+            runner.settle()
+            [mail] = server.desk.messages
+            assert mail["To"] == ALICE
+            link = re.search(rf"{base}(/a/\S+/review)", smtp_server.body(mail, "plain"))
+            assert link is not None
+            office = Office.at(runner.engine.home, runner.clock)
+            receiver = Receiver(office, LocalCallbacks(runner.engine))
+            assert "Millbrook" in get(receiver, link[1]).body.decode()
+            assert post(receiver, link[1], decision="approve").status == 200
+            runner.settle()
+            assert run.result(timeout=5)["approval"] == f"approved by {ALICE}"
+        assert len(server.desk.messages) == 2  # the second says what became of it
+    assert list((tmp_path / "out").glob("report-*.md"))
 
 
 def test_a_report_that_nobody_looks_at_is_not_saved(example: ModuleType, tmp_path: Path) -> None:
