@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from perdure.approvals import Slack
+from perdure.approvals import Email, Slack, Smtp
 from perdure.approvals.people import Principal
 from perdure.approvals.withdrawing import cancel
 from perdure.durable import ExecutionConflictError
 
+from .mail import smtp_server
 from .slack.fake_slack import TOKEN, FakeSlack, refused
-from .ways import Asks, Postbox, words
+from .ways import ALICE, Asks, Postbox, words
 
 BOB = Principal(identity="user:bob", assurance="cli")
 U1 = "slack:T1:U1"
@@ -45,6 +47,19 @@ def test_a_message_says_that_its_request_was_withdrawn_and_by_whom(
     assert [each.channel for each in withdrawn.told] == ["slack"]
     assert withdrawn.untold == ()
     assert asks.runner.engine.info(run).status == "CANCELLED"
+
+
+def test_a_mail_says_so_in_its_thread(asks: Asks, tmp_path: Path) -> None:
+    with smtp_server.serving(tmp_path, tls="none", auth=False) as server:
+        mail = Email("reports@example.org", Smtp("127.0.0.1", server.port, tls="none"))
+        run = asks(via=[mail], approvers=[ALICE]).run.id
+        withdrawn = cancel(asks.runner.engine, run, "the wrong document", by=BOB)
+        assert withdrawn.untold == ()
+        asked, told = server.desk.messages
+    assert told["In-Reply-To"] == asked["Message-ID"]
+    said = smtp_server.body(told, "plain")
+    assert "withdrawn" in said.lower()
+    assert "/a/" not in said
 
 
 def test_the_link_of_a_withdrawn_request_says_so_and_takes_nothing(asks: Asks) -> None:
