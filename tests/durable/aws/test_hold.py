@@ -19,7 +19,6 @@ from perdure.durable import (
     current_step,
     durable_execution,
 )
-
 from perdure.durable.aws.generations import handlers_operations
 from perdure.durable.aws.wire import operation_of
 from perdure.durable.gated import value_of

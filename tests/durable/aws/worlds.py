@@ -96,7 +96,8 @@ class LocalExecution:
         self._runner.run_until_idle()
         assert self._run.status == "RUNNING"
         held = held_by(self._run.operations())
-        assert held is not None and held.error is not None
+        assert held is not None
+        assert held.error is not None
         return held.error.message
 
     def resume(self, *names: str) -> None:
