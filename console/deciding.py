@@ -157,7 +157,7 @@ def _vote(engine: LocalEngine, record: AuditRecord, answer: Answer) -> Outcome:
         approver=claims.who[0].approver,
         channel="terminal",
         comment=answer.comment,
-        value=None if answer.value is None else value_of(answer.value),
+        value=_value(record, answer),
         confirm=answer.confirm,
     )
     if outcome.kind in ("recorded", "again"):
@@ -170,13 +170,29 @@ def _errors(outcome: Outcome) -> list[str]:
     return [f"{field}: {text};" if field else f"{text};" for field, text in named]
 
 
-def value_of(given: str) -> Any:
-    """Return what a person typed: JSON if it is JSON, else the text; `@FILE` for a file's."""
-    text = read_file(given[1:], "the value") if given.startswith("@") else given
+def _value(record: AuditRecord, answer: Answer) -> Any:
+    """Return what a person typed; an edited text stays a text, whatever it looks like."""
+    if answer.value is None:
+        return None
+    request = record.request
+    was_text = request.form is None and request.subject.startswith('"')
+    return value_of(answer.value, text=was_text and answer.action == "edit")
+
+
+def value_of(given: str, *, text: bool = False) -> Any:
+    """Return JSON if it is JSON, else the text; `@FILE` for a file's.
+
+    Args:
+        text: a text is meant; JSON in quotes is one, too, if it is not a file's.
+    """
+    is_file = given.startswith("@")
+    typed = read_file(given[1:], "the value") if is_file else given
+    if text and (is_file or not typed.startswith('"')):
+        return typed
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(typed, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return text
+        return typed
 
 
 def _no_constant(name: str) -> None:

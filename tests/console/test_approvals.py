@@ -138,6 +138,14 @@ def test_an_edit_is_what_the_handler_gets(ask: Any, given: str) -> None:
     assert ", edited to " in perdure("show", "r1").stdout
 
 
+@pytest.mark.parametrize(("given", "got"), [("123", "123"), ("@new.md", '"quoted"')])
+def test_in_place_of_a_text_stands_a_text(ask: Any, given: str, got: str) -> None:
+    perdure = ask("report")
+    perdure.write("new.md", '"quoted"')
+    perdure("edit", "r1", given)
+    assert result(perdure)["value"] == got
+
+
 def test_an_answer_has_to_fit_the_form(ask: Any) -> None:
     perdure = ask("limits")
     refused = perdure("respond", "r1", '{"limit": "much"}', code=2).stderr
