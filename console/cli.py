@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from perdure.durable.errors import PerdureError, UsageError
+from perdure.durable.errors import PerdureError
 
-from .place import DEFAULT, VARIABLE, Place
-
-if TYPE_CHECKING:
-    from perdure.approvals.requests import Action
+from .options import Id, Journal, Json, Limit, Wait, example
+from .people import commands as of_people
+from .place import DEFAULT, Place
 
 MISTAKE = 2
 _CLOSED_PIPE = 141
@@ -39,48 +38,8 @@ prompts = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="rich",
 )
+app.add_typer(of_people)
 app.add_typer(prompts, name="prompts")
-
-Journal = Annotated[
-    str, typer.Option("--journal", "-j", envvar=VARIABLE, metavar="PATH", help="The journal file.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        "-w",
-        min=0,
-        metavar="SECONDS",
-        help="Stay for timers and retries that are due within this time; leave, suspended, when "
-        "the run only waits for later ones or for an event. The default covers the longest pause "
-        "of the default retry policy.",
-    ),
-]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many.")]
-Name = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[NAME]", help="The approval's name or path, or a wait's, if several are open."
-    ),
-]
-Comment = Annotated[
-    str | None, typer.Option("--comment", "-c", metavar="TEXT", help="Kept with the decision.")
-]
-Confirm = Annotated[
-    str | None, typer.Option("--confirm", metavar="WORD", help="The word the request asks for.")
-]
-Value = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[NAME] JSON|TEXT|@FILE", help="The name, if several are open, and the value."
-    ),
-]
-
-
-def _example(text: str) -> str:
-    return f"[dim]Example:[/dim] {text}".replace("[JSON]", r"\[JSON]")
 
 
 @app.callback()
@@ -97,7 +56,7 @@ def options(
         raise typer.Exit
 
 
-@app.command(epilog=_example("""perdure run flow.py --input '{"document_id": "d1"}' --id doc-1"""))
+@app.command(epilog=example("""perdure run flow.py --input '{"document_id": "d1"}' --id doc-1"""))
 def run(
     *,
     target: Annotated[
@@ -131,7 +90,7 @@ def run(
     raise typer.Exit(run_it(target, event, id, Following(Place(journal), wait, json)))
 
 
-@app.command(epilog=_example("perdure resume doc-1"))
+@app.command(epilog=example("perdure resume doc-1"))
 def resume(
     *,
     id: Id,
@@ -160,7 +119,7 @@ def resume(
     raise typer.Exit(resume_it(id, reopen or [], file, how))
 
 
-@app.command("list", epilog=_example("perdure list --status waiting"))
+@app.command("list", epilog=example("perdure list --status waiting"))
 def list_(
     status: Annotated[
         str | None,
@@ -189,7 +148,7 @@ def list_(
     list_runs(Place(journal), status, limit, json)
 
 
-@app.command(epilog=_example("perdure show doc-1"))
+@app.command(epilog=example("perdure show doc-1"))
 def show(
     *,
     id: Id,
@@ -212,7 +171,7 @@ def show(
         show_call(Place(journal), id, call, json)
 
 
-@app.command(epilog=_example("perdure ledger doc-1"))
+@app.command(epilog=example("perdure ledger doc-1"))
 def ledger(
     *,
     id: Annotated[
@@ -233,7 +192,7 @@ def ledger(
         ledgers.one(Place(journal), id, json)
 
 
-@app.command(epilog=_example("perdure history doc-1 --json"))
+@app.command(epilog=example("perdure history doc-1 --json"))
 def history(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
     """List a run's events, in the shape of AWS's durable functions."""
     from .looking import history as history_of
@@ -241,7 +200,7 @@ def history(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
     history_of(Place(journal), id, json)
 
 
-@app.command(epilog=_example("""perdure send doc-1 approval '{"approved": true}'"""))
+@app.command(epilog=example("""perdure send doc-1 approval '{"approved": true}'"""))
 def send(
     id: Id,
     name: Annotated[
@@ -259,91 +218,7 @@ def send(
     send_it(Place(journal), id, name, payload)
 
 
-@app.command(epilog=_example("perdure inbox"))
-def inbox(limit: Limit = 50, journal: Journal = DEFAULT, json: Json = False) -> None:
-    """List what waits for a person, in all runs, and what to type."""
-    from .inbox import inbox as inbox_of
-
-    inbox_of(Place(journal), limit, json)
-
-
-@app.command(epilog=_example("perdure approve doc-1 --comment 'as discussed'"))
-def approve(
-    id: Id,
-    name: Name = None,
-    comment: Comment = None,
-    confirm: Confirm = None,
-    journal: Journal = DEFAULT,
-) -> None:
-    """Approve what a run asks, as the account you are on the machine; a named wait gets true."""
-    _decide(journal, id, name, "approve", comment=comment, confirm=confirm)
-
-
-@app.command(epilog=_example("perdure reject doc-1 --comment 'the figures are old'"))
-def reject(id: Id, name: Name = None, comment: Comment = None, journal: Journal = DEFAULT) -> None:
-    """Reject what a run asks; a named wait gets false."""
-    _decide(journal, id, name, "reject", comment=comment)
-
-
-@app.command(epilog=_example("""perdure respond doc-1 '{"limit": 100}'"""))
-def respond(
-    id: Id,
-    value: Value,
-    comment: Comment = None,
-    confirm: Confirm = None,
-    journal: Journal = DEFAULT,
-) -> None:
-    """Answer what a run asks, with JSON or text; a named wait gets that."""
-    name, given = _name_and_value(value)
-    _decide(journal, id, name, "respond", comment=comment, confirm=confirm, value=given)
-
-
-@app.command(epilog=_example("perdure edit doc-1 @report.md"))
-def edit(
-    id: Id,
-    value: Value,
-    comment: Comment = None,
-    confirm: Confirm = None,
-    journal: Journal = DEFAULT,
-) -> None:
-    """Approve with changes: what you give is taken in place of what was shown."""
-    name, given = _name_and_value(value)
-    _decide(journal, id, name, "edit", comment=comment, confirm=confirm, value=given)
-
-
-@app.command(epilog=_example("perdure audit --output approvals.jsonl"))
-def audit(
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="The runs; all, if none is named.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Replaced once complete.")
-    ] = None,
-    journal: Journal = DEFAULT,
-) -> None:
-    """Export what was asked and decided, a line of JSON for each approval; it holds no secret."""
-    from .auditing import export
-
-    export(Place(journal), ids or [], output)
-
-
-@app.command(epilog=_example("perdure login --open"))
-def login(
-    *,
-    base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", metavar="URL", help="The server; by default the one that runs."),
-    ] = None,
-    open: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    journal: Journal = DEFAULT,
-) -> None:
-    """Print a link that signs a browser in to the inbox as you; it is good for five minutes."""
-    from .signing_in import login as login_link
-
-    login_link(Place(journal), base_url, open)
-
-
-@app.command(epilog=_example("perdure cancel doc-1 --reason 'wrong document'"))
+@app.command(epilog=example("perdure cancel doc-1 --reason 'wrong document'"))
 def cancel(
     id: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "cancelled",
@@ -355,7 +230,7 @@ def cancel(
     cancel_it(Place(journal), id, reason)
 
 
-@app.command(epilog=_example("perdure delete doc-1"))
+@app.command(epilog=example("perdure delete doc-1"))
 def delete(id: Id, journal: Journal = DEFAULT) -> None:
     """Remove an ended run from the journal, for good."""
     from .acting import delete as delete_it
@@ -363,7 +238,7 @@ def delete(id: Id, journal: Journal = DEFAULT) -> None:
     delete_it(Place(journal), id)
 
 
-@app.command(epilog=_example("perdure serve flow.py other.py"))
+@app.command(epilog=example("perdure serve flow.py other.py"))
 def serve(
     files: Annotated[
         list[str],
@@ -405,27 +280,6 @@ def serve(
     raise typer.Exit(serve_them(files, Place(journal), Address(host, port, base_url, web)))
 
 
-def _decide(
-    journal: str,
-    id: str,
-    name: str | None,
-    action: Action,
-    *,
-    comment: str | None = None,
-    confirm: str | None = None,
-    value: str | None = None,
-) -> None:
-    from .deciding import Answer, decide
-
-    decide(Place(journal), id, name, Answer(action, comment, confirm, value))
-
-
-def _name_and_value(words: list[str]) -> tuple[str | None, str]:
-    if len(words) > 2:
-        raise UsageError("give the value in quotes: [NAME] JSON, or a text, or @FILE")
-    return (words[0] if len(words) == 2 else None), words[-1]
-
-
 @prompts.callback()
 def prompts_options(context: typer.Context) -> None:
     """Look after the prompts of a pipeline."""
@@ -434,7 +288,7 @@ def prompts_options(context: typer.Context) -> None:
         raise typer.Exit
 
 
-@prompts.command(epilog=_example("perdure prompts check prompts/"))
+@prompts.command(epilog=example("perdure prompts check prompts/"))
 def check(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder with the prompts.")],
     json: Json = False,
