@@ -179,14 +179,21 @@ def summarize(
     context: Context, request: Request, document: Document, facts: list[Fact], risk: Risk
 ) -> str:
     """Have a model sum up what was found."""
-    said = [f"{fact.quote} (page {fact.pages[0]})" for fact in facts if fact.pages]
     inputs = {
         "title": document.place.name,
-        "said": "\n".join(dict.fromkeys(said[:MOST_SAID])) or "nothing that could be checked",
+        "said": said_by(facts) or "nothing that could be checked",
         "reasons": "\n".join(risk.reasons) or "nothing",
     }
     options: dict[str, Any] = {"model": request.model, "budget": request.budget}
     return llm(context, "summarize", SUMMARIZE, inputs=inputs, **options).text
+
+
+def said_by(facts: list[Fact]) -> str:
+    """Write what was found as the document says it, page by page."""
+    pages: dict[int, dict[str, None]] = {}
+    for fact in [each for each in facts if each.pages][:MOST_SAID]:
+        pages.setdefault(fact.pages[0], {})[fact.quote] = None
+    return "\n\n".join("\n".join([f"Page {n}", *pages[n]]) for n in sorted(pages))
 
 
 # The approval
