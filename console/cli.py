@@ -14,6 +14,7 @@ import typer
 
 from perdure.durable.errors import PerdureError
 
+from .cloud import commands as of_cloud
 from .options import Id, Journal, Json, Limit, Wait, example
 from .people import commands as of_people
 from .place import DEFAULT, Place
@@ -39,6 +40,7 @@ prompts = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(of_people)
+app.add_typer(of_cloud)
 app.add_typer(prompts, name="prompts")
 
 
