@@ -84,7 +84,9 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
     record = next((each for each in closed if name in (None, each.path)), None)
     if not found and record is not None:
         raise UsageError(f"nothing is left to decide: {title_of(record)!r}: {record_words(record)}")
-    listed = ", ".join(sorted([each.path for each in asked] + waits)) or "none"
+    listed = ", ".join(sorted([each.path for each in asked] + waits))
+    if not found and not listed:
+        raise UsageError(f"the run {id!r} has no open approval, and waits for no answer")
     if not found:
         what = f" named {name!r}" if name else " that could be meant without its name"
         raise UsageError(f"the run {id!r} has no open approval or wait{what} (open: {listed})")

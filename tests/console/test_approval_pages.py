@@ -140,6 +140,22 @@ def test_nobody_looks_without_signing_in(up: Any) -> None:
         assert "perdure login" in answer.text
 
 
+def test_a_login_can_open_the_browser_itself(up: Any) -> None:
+    script = up.write("browser", '#!/bin/sh\necho "$1" > "$(dirname "$0")/opened"\n')
+    script.chmod(0o755)
+    link = up("login", "--open", BROWSER=f"{script} %s").stdout.strip()
+    assert (up.folder / "opened").read_text().strip() == link
+
+
+def test_a_link_for_signing_in_is_of_no_use_to_another_server(up: Any) -> None:
+    other = up("login", "--base-url", up.url, "--journal", "other.db", code=2)
+    assert "there is no journal" in other.stderr
+    up("run", "flow.py", "--journal", "other/other.db")
+    link = up("login", "--base-url", up.url, "--journal", "other/other.db").stdout.strip()
+    with Browser(up.url) as browser:
+        assert browser.post(link).status_code == 401
+
+
 def test_another_host_name_is_refused(up: Any) -> None:
     with Browser(up.url) as browser:
         answer = browser.get("/inbox", headers={"Host": "evil.example.org"})

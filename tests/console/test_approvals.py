@@ -236,7 +236,7 @@ def test_there_is_nothing_to_decide_in_a_run_that_asks_nothing(ask: Any) -> None
     assert "no execution" in perdure("approve", "r9", code=2).stderr
     assert "open: approval" in perdure("approve", "r1", "aproval", code=2).stderr
     perdure("run", "flow.py:naps", "--input", "0.01", "--id", "r2")
-    assert "no open approval" in perdure("approve", "r2", code=2).stderr
+    assert "waits for no answer" in perdure("approve", "r2", code=2).stderr
 
 
 # Named waits
