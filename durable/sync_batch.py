@@ -147,19 +147,19 @@ class SyncBatch:
         if (recorded := recorded_outcome(branch)) is not None:
             return recorded
         run.start_context(branch)
+        kept: str | ErrorObject
         try:
             value = self._call(scope, index)
             run.check_open(scope)
-            payload, _ = run.context_returned(branch, value, spec.item_serdes)
+            kept, _ = run.context_returned(branch, value, spec.item_serdes)
         except Exception as error:
             if run.journal.failure is not None:
                 raise
             run.check_open(scope)
             kept = run.context_raised(branch, error)
-            run.commit()
-            return kept
-        run.commit()
-        return payload
+        # The handler sees it when the batch is decided, and that is written after it.
+        run.commit_soon()
+        return kept
 
     def _flat_outcome(self, scope: Scope, index: int) -> str | ErrorObject:
         try:

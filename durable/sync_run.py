@@ -149,6 +149,15 @@ class SyncRun(Run):
             raise self.journal.fail(error) from None
         self._hear(reply)
 
+    def commit_soon(self) -> None:
+        """Have what was recorded written with the next commit, or by the pulse if none comes."""
+        if self.session.cautious:
+            self.commit()
+        elif not self._armed:
+            self._armed = True
+            self._waiting_since = time.monotonic()
+            self.host.pulse.arm(self)
+
     def _hear(self, reply: Reply) -> None:
         if reply.events or reply.operations or reply.ended:
             with self._order:
@@ -254,7 +263,7 @@ class SyncRun(Run):
         if not spec.at_most_once:
             if move is Move.START:
                 self.start_step(operation, digest)
-                self._arm() if not self.session.cautious else self.commit()
+                self.commit_soon()
             return self._settle(scope, operation, spec, body)
         with self._guard(scope):
             first = self.open_gate(operation, spec, digest)
@@ -334,12 +343,6 @@ class SyncRun(Run):
     def _check_recordable(self, scope: Scope, spec: StepSpec) -> None:
         if not spec.at_most_once:
             self.check_open(scope)
-
-    def _arm(self) -> None:
-        if not self._armed:
-            self._armed = True
-            self._waiting_since = time.monotonic()
-            self.host.pulse.arm(self)
 
     def _unwinding(self, unit: Unit) -> BaseException:
         suspension: BaseException | None = unit.suspension
