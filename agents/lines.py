@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from perdure.durable.offloaded import text_of
 from perdure.durable.operations import Operation, OperationStatus
 
 from .reply import Usage, cost_of, usage_of
@@ -88,7 +89,7 @@ class Line:
 def lines_of(operation: Operation) -> list[Line]:
     """Return the lines of the ended attempts of a call, the first one first."""
     if operation.status is OperationStatus.SUCCEEDED:
-        record = json.loads(operation.payload or "{}")
+        record = json.loads(text_of(operation.payload or "{}"))
         return [*map(_read, record.get("attempts", ())), answered_line(record)]
     return carried_lines(operation)
 

@@ -55,7 +55,7 @@ class BatchRecords(Records):
         Raises:
             BatchError: the completion rule was not met.
         """
-        payload = operation.payload or ""
+        payload = self.text_of(operation.payload or "")
         if serdes is not None and not payload.startswith('{"type": "'):
             return self.codec.decode(payload, where=words(operation), serdes=serdes)
         try:
@@ -77,7 +77,7 @@ class BatchRecords(Records):
         for index, name, status, kept in items:
             if isinstance(kept, str):
                 value = self.codec.decode(
-                    kept, where=f"{words(operation)}, {name!r}", serdes=item_serdes
+                    self.text_of(kept), where=f"{words(operation)}, {name!r}", serdes=item_serdes
                 )
                 outcomes.append(Outcome(index, name, status, value))
             else:

@@ -35,6 +35,14 @@ class PayloadTooLargeError(SerializationError):
     """A value is larger than the engine's limit for one payload."""
 
 
+class PayloadUnavailableError(PerdureError):
+    """A recorded value is kept outside of the journal, and cannot be had from there."""
+
+
+class OperationLimitError(PerdureError):
+    """A run has as many operations as its engine allows; the text names the ways out."""
+
+
 class JournalError(PerdureError):
     """The journal file cannot be used: damaged, foreign, newer, read-only or full."""
 

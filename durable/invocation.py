@@ -136,7 +136,8 @@ def returned(run: Run, handler: Handler[Any], value: object) -> Ending:
     """Return the ending for what a handler returned."""
     what = f"the result of the handler {handler.name!r}"
     payload = run.codec.encode(value, where=what)
-    run.check_size(payload, what)
+    limits = run.session.limits
+    run.check_size(payload, what, limits.offloaded or limits.execution)
     return Succeeded(payload)
 
 

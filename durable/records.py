@@ -7,10 +7,18 @@ from typing import Any
 
 from .clock import Clock
 from .codec import Codec, Serdes
-from .errors import NonDeterminismError, OperationError, PayloadTooLargeError
+from .errors import (
+    JournalError,
+    NonDeterminismError,
+    OperationError,
+    OperationLimitError,
+    PayloadTooLargeError,
+    PayloadUnavailableError,
+)
 from .events import Event, EventKind
 from .failures import error_of
 from .journal import Journal
+from .offloaded import text_of
 from .operations import Operation, OperationStatus
 from .session import Reply, Session, hear
 
@@ -26,6 +34,7 @@ class Records:
         self.clock = clock
         self.journal = Journal(session.operations, session.seed)
         self.ended = False
+        self._room = session.room
         self.state: dict[str, Any] = {}
         """What floors above keep of this run while it is invoked, by their names."""
 
@@ -41,7 +50,19 @@ class Records:
         payload = operation.payload
         if payload is None:
             return None
-        return self.codec.decode(payload, where=Where(operation), returns=returns, serdes=serdes)
+        text = self.text_of(payload)
+        return self.codec.decode(text, where=Where(operation), returns=returns, serdes=serdes)
+
+    def text_of(self, payload: str) -> str:
+        """Return a recorded text, from where it is kept.
+
+        Raises:
+            PayloadUnavailableError: it cannot be had; whatever the handler does, its run fails.
+        """
+        try:
+            return text_of(payload)
+        except (PayloadUnavailableError, JournalError) as error:
+            raise self.journal.fail(error) from None
 
     def error_of(self, operation: Operation) -> OperationError:
         """Return the error of a failed operation, as the handler gets it."""
@@ -63,13 +84,14 @@ class Records:
                 changed.append(operation)
         return changed
 
-    def check_size(self, text: str, what: str) -> None:
-        """Refuse a text over the engine's limit.
+    def check_size(self, text: str, what: str, limit: int | None = None) -> None:
+        """Refuse a text over a limit; over that of a result, if none is given.
 
         Raises:
             PayloadTooLargeError: with both sizes.
         """
-        limit = self.session.limits.payload
+        if limit is None:
+            limit = self.session.limits.offloaded or self.session.limits.payload
         if len(text) * 4 <= limit:
             return
         size = len(text.encode())
@@ -122,10 +144,30 @@ class Records:
                 NonDeterminismError(f"the handler does something its journal does not hold: {what}")
             )
         if operation.status is _S.UNRECORDED and operation.id not in self.journal.operations:
+            self._count(operation)
             # The claim's own object becomes the recorded state, so whoever holds it sees it move.
             operation.status = _S.STARTED
             operation.started = 0
             self.journal.adopt(operation)
+
+    def _count(self, operation: Operation) -> None:
+        """Count a new operation.
+
+        Raises:
+            OperationLimitError: it would be one too many.
+        """
+        if self._room is None:
+            return
+        self._room -= 1
+        if self._room < 0:
+            limit = self.session.limits.operations
+            raise self.journal.fail(
+                OperationLimitError(
+                    f"{words(operation)} would be more than the {limit:,} operations that a run "
+                    "may have here. Do more in one step, use nesting='flat' for large batches, "
+                    "or split the work over several runs (context.invoke)"
+                )
+            )
 
 
 class Where:

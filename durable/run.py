@@ -21,7 +21,7 @@ from .errors import (
 from .events import EventKind
 from .failures import CONDITION, INTERRUPTED, error_object
 from .gates import PLAIN, Gate, Hold, Pass, Refuse, Verdict
-from .journal import Scope
+from .journal import Scope, misuse
 from .names import child_scope, operation_id
 from .operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .records import plain_json, words
@@ -214,8 +214,15 @@ class Run(BatchRecords):
         self, operation: Operation, function: str, payload: Any, timeout: float | None
     ) -> None:
         """Record that another durable function is invoked."""
+        limits = self.session.limits
+        if timeout is not None and not limits.invoke_timeout:
+            raise misuse(
+                f"{words(operation)} has a timeout, which AWS Lambda cannot keep. Give the invoked "
+                "function an ExecutionTimeout, or race it with context.sleep in a parallel of "
+                "completion=Completion(min_successful=1)"
+            )
         text = self.codec.encode(payload, where=f"the payload of {words(operation)}")
-        self.check_size(text, f"the payload of {words(operation)}")
+        self.check_size(text, f"the payload of {words(operation)}", limits.payload)
         self.record(
             operation, EventKind.INVOKE_STARTED, payload=text, function=function, timeout=timeout
         )

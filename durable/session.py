@@ -114,6 +114,10 @@ class Session(Protocol):
         """What an operator's engine finds the execution by: its id, or on AWS its ARN."""
 
     @property
+    def room(self) -> int | None:
+        """How many operations may still be added; None for any number."""
+
+    @property
     def home(self) -> Path | None:
         """The folder of the journal file; None where there is none."""
 

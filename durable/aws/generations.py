@@ -24,7 +24,7 @@ from ..completion import Reason, read_summary
 from ..events import Event, EventKind, fold
 from ..operations import Operation, OperationType, SubType
 from ..records import plain_json
-from .wire import Update, updates_of
+from .wire import MAX_ERROR, Update, updates_of
 
 _K, _T = EventKind, OperationType
 RESUMED = "perdure:resumed"
@@ -38,8 +38,9 @@ _ID = re.compile(r"([0-9a-f]{20}-[0-9a-f]{20})-([fr]?)([0-9]+)")
 class Generations:
     """The ids of one run's operations at the service."""
 
-    def __init__(self, *, holding: bool) -> None:
+    def __init__(self, *, holding: bool, errors: int = MAX_ERROR) -> None:
         self._holding = holding
+        self._errors = errors
         self._counts: Counter[str] = Counter()
         self._optional: set[str] = set()
         self._resumed: set[str] = set()
@@ -75,14 +76,14 @@ class Generations:
         """Return the updates that tell the service of an event."""
         if event.subtype == SubType.FAILURE and event.error is not None:
             error = _step(event, "f0", event.at, name=event.name, error=event.error)
-            return updates_of(error) + updates_of(event)
+            return self._updates_of(error) + self._updates_of(event)
         if not self._holding:
-            return updates_of(event)
+            return self._updates_of(event)
         if event.kind is _K.CONTEXT_FAILED or _is_failed_batch(event):
             return self._left_open(event)
         if event.kind is _K.CONTEXT_SUCCEEDED or not self._counts[event.id]:
-            return updates_of(event)
-        return updates_of(replace(event, id=self.wire_id(event.id)))
+            return self._updates_of(event)
+        return self._updates_of(replace(event, id=self.wire_id(event.id)))
 
     def is_resumed(self, held: Operation) -> bool:
         """Return whether it is on record what a resume opened again."""
@@ -103,7 +104,10 @@ class Generations:
         optional = [each.id for each in operations.values() if each.optional]
         record = {"reopened": reopened, "optional": [id for id in optional if id not in before]}
         self._take_up(held.id, record)
-        return updates_of(_step(held, "r0", at, name=RESUMED, payload=json.dumps(record)))
+        return self._updates_of(_step(held, "r0", at, name=RESUMED, payload=json.dumps(record)))
+
+    def _updates_of(self, event: Event) -> list[Update]:
+        return updates_of(event, self._errors)
 
     def _take_up(self, held: str, record: Mapping[str, Any]) -> None:
         self._resumed.add(held)
@@ -166,9 +170,9 @@ class Generations:
             error=event.error,
         )
         if event.started is None:
-            return updates_of(outcome)
+            return self._updates_of(outcome)
         start = replace(event, kind=_K.CONTEXT_STARTED, payload=None, error=None, started=None)
-        return updates_of(start) + updates_of(outcome)
+        return self._updates_of(start) + self._updates_of(outcome)
 
 
 def handlers_operations(states: Iterable[Operation]) -> dict[str, Operation]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..clock import SystemClock
-from ..errors import InvocationEnded, UsageError
+from ..errors import InvocationEnded, PayloadUnavailableError, UsageError
 from ..failures import error_object
 from ..handler import Handler
 from ..host import Host
@@ -48,6 +48,9 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
         if error.transient:
             raise
         return output(Failed(error_object(error)))
+    except (UsageError, PayloadUnavailableError) as error:
+        # Settings that cannot be meant; what a resume needs to know and S3 does not give.
+        return output(Failed(error_object(error)))
 
 
 def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
         ending = Pending()
     if session.revoked:
         ending = Pending()
-    return output(ending, concluded=session.concluded)
+    return output(session.sent(ending), concluded=session.concluded, room=session.limits.error)
 
 
 def _conclude(handler: Handler[Any], session: AwsSession) -> Ending:

@@ -8,11 +8,12 @@ start of a retry is held back until the service has called it READY.
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -23,10 +24,13 @@ from ..group_commit import GroupCommit, Ticket
 from ..hold import holds, opening
 from ..invocation import Wakeable
 from ..limits import Limits
-from ..operations import ErrorObject, Operation, OperationStatus, OperationType
+from ..offloaded import text_of
+from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from ..reopening import reopened_by_resume
-from ..session import Ending, Pending, Reply, hear, is_news
+from ..session import Ending, Pending, Reply, Succeeded, hear, is_news
 from .generations import Generations, names_of
+from .offload import Store
+from .outgoing import Outgoing
 from .service import LambdaService, ServiceError
 from .watch import Watch
 from .wire import Update, execution_update, operation_of
@@ -35,8 +39,8 @@ _log = logging.getLogger("perdure")
 _S, _T = OperationStatus, OperationType
 _K = EventKind
 _TIMED = frozenset({_K.WAIT_STARTED, _K.CALLBACK_STARTED, _K.STEP_RETRIED, _K.INVOKE_STARTED})
-MAX_UPDATES = 250
-MAX_BYTES = 750 * 1024
+LIMITS = "PERDURE_LIMITS"
+"""The variable with limits of the user's: a JSON object of fields of `Limits`."""
 LOOK = 5_000
 """Milliseconds after which to ask again for what others end at any time, while this runs anyway."""
 SOONEST = 100
@@ -62,7 +66,8 @@ class AwsSession:
         self.execution_id = arn.rpartition("/")[2]
         self.address = arn
         self.seed = blake2b(arn.encode(), digest_size=8).hexdigest()
-        self.limits = Limits.aws()
+        store = Store.of(os.environ)
+        self.limits = _limits(os.environ, store)
         self.cautious = False
         self.replay_only = False
         self.home = None
@@ -75,7 +80,7 @@ class AwsSession:
         self._clock = clock
         self._arn = arn
         self._token = token
-        self._group = GroupCommit(self._write, batch=MAX_UPDATES)
+        self._group = GroupCommit(self._write, batch=self.limits.updates)
         self._closed = False
         self._broken: ServiceError | None = None
         # When each open timer was first due; the retries that the service has not called READY.
@@ -83,9 +88,13 @@ class AwsSession:
         self._delayed: set[str] = set()
         self._news: dict[str, Operation] = {}
         self._came = False
+        self._result: tuple[Succeeded, Succeeded] | None = None
         self._run: Wakeable | None = None
-        self._generations = Generations(holding=holding)
-        for operation in self._generations.fold(operations).values():
+        states = list(operations)
+        self._outgoing = Outgoing(self.execution_id, self.limits, store, states)
+        self._holding = holding
+        self._generations = Generations(holding=holding, errors=self.limits.error)
+        for operation in self._generations.fold(states).values():
             self._load(operation)
 
     @classmethod
@@ -123,6 +132,7 @@ class AwsSession:
             return
         now = self._clock.now()
         try:
+            self._read_batches()
             reopened = reopened_by_resume(self.operations, held.error, names_of(held.payload))
         except UsageError as error:
             # Nobody is there any more to be refused: the run is held again, and says why.
@@ -135,6 +145,17 @@ class AwsSession:
         else:
             updates = self._generations.resume(self.operations, held, reopened, now)
         self.wait(self._queue(updates, None))
+
+    def _read_batches(self) -> None:
+        """Fetch what batches came to: which of their branches failed is asked of it."""
+        for operation in self.operations.values():
+            if operation.subtype in (SubType.MAP, SubType.PARALLEL) and operation.payload:
+                operation.payload = text_of(operation.payload)
+
+    @property
+    def room(self) -> int | None:
+        """How many operations may still be added; None for any number."""
+        return self._outgoing.room(holding=self._holding)
 
     def begun(self, run: Wakeable) -> None:
         """Wake this run when something of it is due and its own threads are all in bodies."""
@@ -210,10 +231,22 @@ class AwsSession:
         """Queue the last events of a pass; with none, the ticket only waits for calls under way."""
         self._watch(events)
         updates = self._updates(events)
-        conclusion = execution_update(ending, self._clock.now())
+        conclusion = execution_update(self.sent(ending), self._clock.now())
         if conclusion is not None:
             updates.append(conclusion)
         return self._queue(updates or None, callback)
+
+    def sent(self, ending: Ending) -> Ending:
+        """Return an ending as it is told: of a large result, where it is kept.
+
+        Raises:
+            ServiceError: it could not be put there.
+        """
+        if not isinstance(ending, Succeeded):
+            return ending
+        if self._result is None or self._result[0] is not ending:
+            self._result = ending, Succeeded(self._outgoing.result(ending.payload))
+        return self._result[1]
 
     def goes_on(self, pending: Pending) -> bool:
         """Take over what nobody has heard; return whether this invocation runs the handler again.
@@ -282,7 +315,7 @@ class AwsSession:
         if asked:
             self._check_open()
             self._until_ready(updates)
-            for part in _parts(updates):
+            for part in self._outgoing.calls(updates):
                 self._call(part)
         reply = self._reply()
         for ticket in tickets:
@@ -340,16 +373,11 @@ class AwsSession:
         return Reply(operations=tuple(self._news.values()), ended=self.revoked)
 
 
-def _parts(updates: Sequence[Update]) -> Iterator[Sequence[Update]]:
-    """Cut updates into what one call may carry; no updates are one call, too."""
-    part: list[Update] = []
-    size = 0
-    for update in updates:
-        length = len(json.dumps(update))
-        if part and (len(part) == MAX_UPDATES or size + length > MAX_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(update)
-        size += length
-    if part or not updates:
-        yield part
+def _limits(environment: Mapping[str, str], store: Store | None) -> Limits:
+    limits = Limits.aws()
+    if text := environment.get(LIMITS):
+        limits = limits.with_settings(text, LIMITS)
+    if store is None:
+        return replace(limits, offloaded=None)
+    largest = limits.offloaded or Limits().payload
+    return replace(limits, offloaded=largest, replay_children=largest)

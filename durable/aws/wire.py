@@ -26,8 +26,6 @@ MAX_SECONDS = 31_622_400
 """The longest wait, delay or timeout that the service takes: 366 days."""
 MAX_ERROR = 32_000
 """Characters of an error's JSON; AWS's local runner takes 32,768."""
-MAX_DATA = 12_000
-"""Characters of an error's data: what a gate carries from attempt to attempt."""
 MAX_OUTPUT = 6 * 1024 * 1024 - 50
 """Bytes of an invocation's output, less its envelope."""
 
@@ -91,25 +89,29 @@ def operation_of(wire: Mapping[str, Any]) -> Operation:
     return operation
 
 
-def updates_of(event: Event) -> list[Update]:
-    """Return the updates that tell the service of an event: none, one, or a start and an end."""
+def updates_of(event: Event, room: int = MAX_ERROR) -> list[Update]:
+    """Return the updates that tell the service of an event: none, one, or a start and an end.
+
+    Args:
+        room: characters of an error's JSON.
+    """
     action = _ACTIONS.get(event.kind)
     if action is None:
         return []
     update = _update(event, action)
     if action == "START" or event.started is None:
-        return [update | _options(event)]
-    return [_update(event, "START"), update | _options(event)]
+        return [update | _options(event, room)]
+    return [_update(event, "START"), update | _options(event, room)]
 
 
-def wire_error(error: ErrorObject) -> Wire:
+def wire_error(error: ErrorObject, room: int = MAX_ERROR) -> Wire:
     """Return an error as the wire has it, cut to what fits; of a traceback the last lines stay."""
-    wire: Wire = {"ErrorMessage": _cut(error.message, MAX_ERROR - MAX_DATA - 4_000)}
+    wire: Wire = {"ErrorMessage": _cut(error.message, room // 2)}
     if error.type is not None:
-        wire["ErrorType"] = _cut(error.type, 1_000)
+        wire["ErrorType"] = _cut(error.type, room // 32)
     if error.data is not None:
-        wire["ErrorData"] = _cut(error.data, MAX_DATA)
-    room = MAX_ERROR - _length(wire | {"StackTrace": []})
+        wire["ErrorData"] = _cut(error.data, 3 * room // 8)
+    room -= _length(wire | {"StackTrace": []})
     trace: list[str] = []
     for line in reversed(error.trace):
         room -= _length(line) + 2
@@ -145,12 +147,12 @@ def execution_update(ending: Ending, at: int) -> Update | None:
     }
 
 
-def output(ending: Ending, *, concluded: bool = False) -> Wire:
+def output(ending: Ending, *, concluded: bool = False, room: int = MAX_ERROR) -> Wire:
     """Return what the Lambda function answers; `concluded` if the result was checkpointed."""
     if isinstance(ending, Succeeded):
         return {"Status": "SUCCEEDED", "Result": "" if concluded else ending.payload}
     if isinstance(ending, Failed):
-        return {"Status": "FAILED", "Error": wire_error(ending.error)}
+        return {"Status": "FAILED", "Error": wire_error(ending.error, room)}
     return {"Status": "PENDING"}
 
 
@@ -179,7 +181,7 @@ def _update(event: Event, action: str) -> Update:
     return update
 
 
-def _options(event: Event) -> Update:
+def _options(event: Event, room: int) -> Update:
     match event.kind:
         case _K.WAIT_STARTED:
             return {"WaitOptions": {"WaitSeconds": whole_seconds(event.delay)}}
@@ -188,14 +190,14 @@ def _options(event: Event) -> Update:
             return {"CallbackOptions": timeouts} if timeouts else {}
         case _K.INVOKE_STARTED:
             function = {"ChainedInvokeOptions": {"FunctionName": event.function}}
-            return _content(event) | function
+            return _content(event, room) | function
         case _K.STEP_RETRIED:
             delay = {"NextAttemptDelaySeconds": whole_seconds(event.delay)}
-            return _content(event) | {"StepOptions": delay}
+            return _content(event, room) | {"StepOptions": delay}
         case _K.CONTEXT_SUCCEEDED if event.replay_children:
-            return _content(event) | {"ContextOptions": {"ReplayChildren": True}}
+            return _content(event, room) | {"ContextOptions": {"ReplayChildren": True}}
         case _:
-            return _content(event)
+            return _content(event, room)
 
 
 def _timeouts(event: Event) -> Wire:
@@ -203,9 +205,9 @@ def _timeouts(event: Event) -> Wire:
     return {key: whole_seconds(value) for key, value in times.items() if value}
 
 
-def _content(event: Event) -> Update:
+def _content(event: Event, room: int) -> Update:
     if event.error is not None:
-        return {"Error": wire_error(event.error)}
+        return {"Error": wire_error(event.error, room)}
     return {} if event.payload is None else {"Payload": event.payload}
 
 

@@ -55,6 +55,7 @@ class LocalSession:
         self.cautious = stalls > 0
         self.replay_only = False
         self.limits: Limits = service.limits
+        self.room: int | None = None
         self.home: Path | None = service.store.path.parent
         self.operations: dict[str, Operation] = {}
         self.seq = 0

@@ -84,6 +84,7 @@ class ReplaySession:
         self.cautious = False
         self.replay_only = True
         self.home = None
+        self.room = None
         self.deadline = None
 
     def enqueue(self, events: list[Event], callback: Callable[[Ticket], None] | None) -> Ticket:

@@ -459,16 +459,16 @@ def test_a_state_of_several_pages_is_read_whole(aws: AwsWorld) -> None:
     @durable_execution(name="pages")
     def pages(event: Any, context: Context) -> Any:
         sizes = [
-            len(context.step(f"page-{n}", lambda n=n: runs.append(n) or "x" * 600_000))
-            for n in range(11)
+            len(context.step(f"page-{n}", lambda n=n: runs.append(n) or "x" * 250_000))
+            for n in range(24)
         ]
         context.sleep(1)
         return sum(sizes)
 
     run = aws.start(pages)
 
-    assert run.outcome() == Outcome(11 * 600_000)
-    assert runs == list(range(11))
+    assert run.outcome() == Outcome(24 * 250_000)
+    assert runs == list(range(24))
     assert aws.calls["GetDurableExecutionState"] >= 1
 
 

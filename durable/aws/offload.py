@@ -1,0 +1,183 @@
+"""Values too large for a checkpoint, in S3: put there before the checkpoint that refers to them.
+
+With `PERDURE_S3_BUCKET` set, a large result is an object `<PERDURE_S3_PREFIX><execution>/<sha256>`
+(the prefix is `perdure/` by default), and what is recorded is a reference with its size and digest.
+The key is made of the content, so to put a value twice changes nothing. It is read when the handler
+asks for it, checked against its digest, and remembered while the process lives. Nothing here ever
+deletes: give the bucket a lifecycle rule that is longer than the retention of the executions.
+boto3's client is made when the first large value comes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from ..errors import PayloadUnavailableError, UsageError
+from ..offloaded import MARK
+from .refusals import is_transient, words_of
+from .service import ServiceError
+
+BUCKET = "PERDURE_S3_BUCKET"
+PREFIX = "PERDURE_S3_PREFIX"
+AT_ONCE = 8
+"""How many objects are put side by side."""
+REMEMBERED = 64 * 1024 * 1024
+"""Characters of values that were read and are kept in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where large values go."""
+
+    bucket: str
+    prefix: str = "perdure/"
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Store | None:
+        """Return the store that the environment names, if it names one."""
+        bucket = environment.get(BUCKET)
+        if not bucket:
+            return None
+        return cls(bucket, environment.get(PREFIX, cls("").prefix))
+
+    def put(self, execution: str, texts: Sequence[str]) -> list[str]:
+        """Put texts, and return what refers to each.
+
+        Raises:
+            ServiceError: one of them could not be put.
+        """
+        if len(texts) < 2:
+            return [self._put(execution, text) for text in texts]
+        with ThreadPoolExecutor(AT_ONCE, "perdure-s3") as pool:
+            return list(pool.map(lambda text: self._put(execution, text), texts))
+
+    def _put(self, execution: str, text: str) -> str:
+        content = text.encode()
+        digest = sha256(content).hexdigest()
+        key = f"{self.prefix}{execution}/{digest}"
+        try:
+            _client().put_object(
+                Bucket=self.bucket, Key=key, Body=content, ContentType="application/json"
+            )
+        except Exception as error:
+            told = (
+                f"a value of {len(content):,} bytes was not kept as {_where(self.bucket, key)}: "
+                f"{words_of(error)}. The function's role needs s3:PutObject there, and "
+                f"{BUCKET} a bucket that exists"
+            )
+            raise ServiceError(told, transient=is_transient(error)) from error
+        kept = {"bucket": self.bucket, "key": key, "size": len(content), "sha256": digest}
+        return MARK + json.dumps(kept)[1:]
+
+
+def fetch(reference: str) -> str:
+    """Return the text that a reference stands for.
+
+    Raises:
+        PayloadUnavailableError: it is not there, may not be read, or is not what was kept.
+        ServiceError: for reasons that may pass, it could not be read.
+    """
+    try:
+        kept = json.loads(reference)
+        bucket, key, size, digest = (
+            str(kept[name]) for name in ("bucket", "key", "size", "sha256")
+        )
+    except (ValueError, KeyError, TypeError):
+        raise PayloadUnavailableError("a reference to a value in S3 is damaged") from None
+    if (known := _remembered.get(digest)) is not None:
+        return known
+    content = _get(bucket, key)
+    if str(len(content)) != size or sha256(content).hexdigest() != digest:
+        raise PayloadUnavailableError(
+            f"{_where(bucket, key)} is not what was kept there: {len(content):,} bytes of another "
+            "digest. Restore the object (its former version, if the bucket has versions)"
+        )
+    text = content.decode()
+    _remembered.add(digest, text)
+    return text
+
+
+def forget_client() -> None:
+    """Have the next large value make its client anew, and forget the values that were read."""
+    global _made  # noqa: PLW0603
+    with _lock:
+        _made = None
+    _remembered.clear()
+
+
+def _get(bucket: str, key: str) -> bytes:
+    try:
+        return bytes(_client().get_object(Bucket=bucket, Key=key)["Body"].read())
+    except Exception as error:
+        told = f"{_where(bucket, key)} could not be read: {words_of(error)}"
+        if is_transient(error):
+            raise ServiceError(told, transient=True) from error
+        raise PayloadUnavailableError(
+            f"{told}. It is a recorded value of this run: restore the object, or give the "
+            "function's role s3:GetObject there"
+        ) from error
+
+
+def _where(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}"
+
+
+class _Remembered:
+    """The values that were read last, as many as fit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._size = 0
+
+    def get(self, digest: str) -> str | None:
+        with self._lock:
+            if digest in self._texts:
+                self._texts.move_to_end(digest)
+            return self._texts.get(digest)
+
+    def add(self, digest: str, text: str) -> None:
+        with self._lock:
+            if digest in self._texts:
+                return
+            self._texts[digest] = text
+            self._size += len(text)
+            while self._size > REMEMBERED:
+                self._size -= len(self._texts.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        with self._lock:
+            self._texts.clear()
+            self._size = 0
+
+
+_remembered = _Remembered()
+_lock = threading.Lock()
+_made: Any = None
+
+
+def _client() -> Any:
+    global _made  # noqa: PLW0603
+    with _lock:
+        if _made is None:
+            _made = _make()
+        return _made
+
+
+def _make() -> Any:
+    try:
+        import boto3  # type: ignore[import-untyped]
+        from botocore.config import Config  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UsageError(f"{BUCKET} is set, and boto3 cannot be loaded: {error}") from None
+    # To put the same content under the same key again is safe.
+    retries = {"mode": "standard", "total_max_attempts": 4}
+    config = Config(connect_timeout=5, read_timeout=50, retries=retries)
+    return boto3.client("s3", config=config)
