@@ -33,7 +33,7 @@ from .offload import Store
 from .outgoing import Outgoing
 from .service import LambdaService, ServiceError
 from .watch import Watch
-from .wire import Update, execution_update, operation_of
+from .wire import Update, error_of, execution_update, operation_of, wire_error
 
 _log = logging.getLogger("perdure")
 _S, _T = OperationStatus, OperationType
@@ -302,7 +302,19 @@ class AwsSession:
                 operation.due = now + min(max(now - first, SOONEST), LOOK)
 
     def _updates(self, events: Iterable[Event]) -> list[Update]:
-        return [update for event in events for update in self._generations.updates(event)]
+        updates: list[Update] = []
+        for event in events:
+            if event.error is not None:
+                self._cut_error(event, event.error)
+            updates += self._generations.updates(event)
+        return updates
+
+    def _cut_error(self, event: Event, error: ErrorObject) -> None:
+        """Cut an error to what is kept of it, so that the handler meets the same at each replay."""
+        event.error = error_of(wire_error(error, self.limits.error))
+        operation = self.operations.get(event.id)
+        if operation is not None and operation.error is error:
+            operation.error = event.error
 
     def _queue(
         self, updates: list[Update] | None, callback: Callable[[Ticket], None] | None
