@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from perdure.durable import Completion, Context, Limits, OperationError, UsageError
-from perdure.durable import durable_execution
+from perdure.durable import (
+    Completion,
+    Context,
+    Limits,
+    OperationError,
+    UsageError,
+    durable_execution,
+)
 from perdure.durable.aws.session import LIMITS
 
 from .worlds import AwsWorld, Outcome
