@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable
 from functools import cache
@@ -62,9 +61,9 @@ def page_of(record: AuditRecord, place: Place) -> str | None:
 
 def base_url(place: Place) -> str | None:
     """Return the address of the server that has this journal's approvals, if one is up."""
-    from perdure.approvals.office import VARIABLE, serving
+    from perdure.approvals.office import serving
 
-    url = os.environ.get(VARIABLE) or serving(Path(place.journal).absolute().parent)
+    url = serving(Path(place.journal).absolute().parent)
     return url.rstrip("/") if url and _is_up(url) else None
 
 

@@ -198,6 +198,13 @@ def test_a_server_that_was_killed_is_not_taken_for_one_that_is_up(perdure: Any) 
     assert "no server of" in perdure("login", code=2).stderr
 
 
+def test_an_address_for_messages_alone_is_no_page_to_sign_in_to(perdure: Any) -> None:
+    perdure.write("asks.py", ASKS)
+    env = {"PERDURE_BASE_URL": "https://a.example.org"}
+    assert "https://" not in perdure("run", "asks.py:report", "--id", "r1", **env).stdout
+    assert "no server of" in perdure("login", code=2, **env).stderr
+
+
 def test_handlers_and_logins_know_the_address_that_is_given(perdure: Any) -> None:
     perdure.start("serve", "flow.py", "--port", "0", "--base-url", "https://a.example.org/in/")
     perdure.until_said("approvals: https://a.example.org/in/inbox")
