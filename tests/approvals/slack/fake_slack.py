@@ -69,6 +69,7 @@ class FakeSlack:
         self.groups: dict[str, list[str]] = {}
         self.channels: set[str] = {"C1"}
         self.socket = ""
+        self.now: Callable[[], float] = lambda: 1_767_225_600
         self._troubles: dict[str, deque[Trouble]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._count = 0
@@ -146,7 +147,7 @@ class FakeSlack:
         channel = self._place(arguments["channel"])
         check_message(arguments)
         self._count += 1
-        ts = f"17672256{self._count:02d}.000100"
+        ts = f"{int(self.now()) + self._count}.000100"
         self.messages[(channel, ts)] = {**arguments, "channel": channel, "ts": ts, "bot_id": BOT}
         return {"channel": channel, "ts": ts}
 
