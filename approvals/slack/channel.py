@@ -31,6 +31,8 @@ EVENT = "perdure_approval"
 """The type of the metadata by which a message is found again."""
 MOST = 20
 VALUE = 2000
+_APART = 300
+"""Seconds by which this machine's clock may be ahead of Slack's."""
 _GROUP = "put them in a user group and name it as slack-group:TEAM:ID"
 _log = logging.getLogger("perdure.approvals.slack")
 
@@ -214,7 +216,7 @@ def _ours(client: WebClient, place: str, notice: Notice, since: datetime) -> str
     answer = ask(
         client.conversations_history,
         channel=place,
-        oldest=f"{since.timestamp():.6f}",
+        oldest=f"{since.timestamp() - _APART:.6f}",
         include_all_metadata=True,
         limit=200,
     )
