@@ -3,9 +3,10 @@
 With `PERDURE_S3_BUCKET` set, a large result is an object `<PERDURE_S3_PREFIX><execution>/<sha256>`
 (the prefix is `perdure/` by default), and what is recorded is a reference with its size and digest.
 The key is made of the content, so to put a value twice changes nothing. It is read when the handler
-asks for it, checked against its digest, and remembered while the process lives. Nothing here ever
+asks for it, checked against its digest, and remembered while the process lives. What models are
+asked goes to `<execution>/prompts/`, named by `<execution>/notes/<operation>`. Nothing here ever
 deletes: give the bucket a lifecycle rule that is longer than the retention of the executions.
-boto3's client is made when the first large value comes.
+boto3's client is made when first needed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import PayloadUnavailableError, UsageError
+from ..gates import Link
 from ..offloaded import MARK
 from .refusals import is_transient, words_of
 from .service import ServiceError
 
+T = TypeVar("T")
+R = TypeVar("R")
 BUCKET = "PERDURE_S3_BUCKET"
 PREFIX = "PERDURE_S3_PREFIX"
 AT_ONCE = 8
@@ -53,15 +57,70 @@ class Store:
         Raises:
             ServiceError: one of them could not be put.
         """
-        if len(texts) < 2:
-            return [self._put(execution, text) for text in texts]
-        with ThreadPoolExecutor(AT_ONCE, "perdure-s3") as pool:
-            return list(pool.map(lambda text: self._put(execution, text), texts))
+        return _each(lambda text: self._put_text(execution, text), texts)
 
-    def _put(self, execution: str, text: str) -> str:
+    def put_links(self, execution: str, links: Sequence[Link]) -> None:
+        """Put links of chains, by their hashes: what a model was asked, for people to look at.
+
+        Raises:
+            ServiceError: one of them could not be put.
+        """
+
+        def put(link: Link) -> None:
+            before = link.before.hex() if link.before is not None else None
+            content = json.dumps({"before": before, "text": link.text})
+            self._put(self._link_key(execution, link.hash.hex()), content.encode())
+
+        _each(put, links)
+
+    def put_note(self, execution: str, operation: str, note: str) -> None:
+        """Put what a gate recorded with the start of an operation; it names the prompt.
+
+        Raises:
+            ServiceError: it could not be put.
+        """
+        self._put(f"{self.prefix}{execution}/notes/{operation}", note.encode())
+
+    def note(self, execution: str, operation: str) -> str | None:
+        """Return what a gate recorded with the last start of an operation, if it is kept.
+
+        Raises:
+            ServiceError: for reasons that may pass, it could not be read.
+        """
+        try:
+            return _get(self.bucket, f"{self.prefix}{execution}/notes/{operation}").decode()
+        except PayloadUnavailableError:
+            return None
+
+    def texts(self, execution: str, last: str) -> list[str]:
+        """Return the texts of a chain, named by its last link in hex; [] if not kept.
+
+        Raises:
+            ServiceError: for reasons that may pass, they could not be read.
+        """
+        found: list[str] = []
+        before: str | None = last
+        try:
+            while before is not None:
+                link = json.loads(_get(self.bucket, self._link_key(execution, before)))
+                found.append(link["text"])
+                before = link["before"]
+        except PayloadUnavailableError:
+            return []
+        return found[::-1]
+
+    def _link_key(self, execution: str, hash: str) -> str:
+        return f"{self.prefix}{execution}/prompts/{hash}"
+
+    def _put_text(self, execution: str, text: str) -> str:
         content = text.encode()
         digest = sha256(content).hexdigest()
         key = f"{self.prefix}{execution}/{digest}"
+        self._put(key, content)
+        kept = {"bucket": self.bucket, "key": key, "size": len(content), "sha256": digest}
+        return MARK + json.dumps(kept)[1:]
+
+    def _put(self, key: str, content: bytes) -> None:
         try:
             _client().put_object(
                 Bucket=self.bucket, Key=key, Body=content, ContentType="application/json"
@@ -73,8 +132,6 @@ class Store:
                 f"{BUCKET} a bucket that exists"
             )
             raise ServiceError(told, transient=is_transient(error)) from error
-        kept = {"bucket": self.bucket, "key": key, "size": len(content), "sha256": digest}
-        return MARK + json.dumps(kept)[1:]
 
 
 def fetch(reference: str) -> str:
@@ -110,6 +167,13 @@ def forget_client() -> None:
     with _lock:
         _made = None
     _remembered.clear()
+
+
+def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(AT_ONCE, "perdure-s3") as pool:
+        return list(pool.map(work, items))
 
 
 def _get(bucket: str, key: str) -> bytes:

@@ -10,9 +10,12 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..events import Event
+from ..gates import Link
 from ..limits import Limits
 from ..operations import Operation, OperationType
 from .offload import Store
+from .service import ServiceError
 from .wire import Update
 
 _log = logging.getLogger("perdure")
@@ -33,6 +36,8 @@ class Outgoing:
         self._limits = limits
         self._store = store
         recorded = [each for each in states if each.type is not _T.EXECUTION]
+        self._links: dict[bytes, Link | None] = {}
+        self._notes: dict[str, str] = {}
         self._ids = {each.id for each in recorded}
         self._stored = sum(len(each.payload or "") for each in recorded)
 
@@ -43,12 +48,22 @@ class Outgoing:
             return None
         return limit - len(self._ids) - (RESERVE if holding else 0)
 
+    def note_prompt(self, event: Event) -> None:
+        """Note what a model is asked: what of it is new goes out before the next call does."""
+        if self._store is None or not event.chain:
+            return
+        for link in event.chain:
+            self._links.setdefault(link.hash, link)
+        if event.note is not None:
+            self._notes[event.id] = event.note
+
     def calls(self, updates: Sequence[Update]) -> Iterator[Sequence[Update]]:
         """Return updates as the calls that carry them; no updates are one call, too.
 
         Raises:
             ServiceError: a large value could not be put where those go.
         """
+        self._put_prompts()
         self._put_large(updates)
         self._count(updates)
         return _parts(updates, self._limits)
@@ -63,6 +78,20 @@ class Outgoing:
             return payload
         (reference,) = self._store.put(self._execution, [payload])
         return reference
+
+    def _put_prompts(self) -> None:
+        links = [link for link in list(self._links.values()) if link is not None]
+        notes, self._notes = self._notes, {}
+        if self._store is None or not (links or notes):
+            return
+        self._links.update(dict.fromkeys(link.hash for link in links))
+        try:
+            self._store.put_links(self._execution, links)
+            for id, note in notes.items():
+                self._store.put_note(self._execution, id, note)
+        except ServiceError as error:
+            # They are there to be looked at; no run depends on them.
+            _log.warning("what a model was asked is not kept: %s", error)
 
     def _put_large(self, updates: Sequence[Update]) -> None:
         if self._store is None:

@@ -306,6 +306,7 @@ class AwsSession:
         for event in events:
             if event.error is not None:
                 self._cut_error(event, event.error)
+            self._outgoing.note_prompt(event)
             updates += self._generations.updates(event)
         return updates
 

@@ -34,7 +34,7 @@ class Bucket:
         """Have no bucket any more."""
         self._ask("POST", "/moto-api/reset")
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         """Return the keys of all objects."""
         client = self.client()
         return [each["Key"] for each in client.list_objects_v2(Bucket=NAME).get("Contents", ())]

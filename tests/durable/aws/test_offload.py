@@ -14,7 +14,7 @@ from perdure.agents import llm
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import Context, durable_execution
 from perdure.durable.aws import offload
-from perdure.durable.aws.offload import BUCKET, PREFIX
+from perdure.durable.aws.offload import BUCKET, PREFIX, Store
 from perdure.durable.gated import value_of
 from perdure.durable.offloaded import MARK, text_of
 
@@ -82,7 +82,7 @@ def test_a_large_result_is_an_object_and_its_record_a_reference(
     assert ran == [1]
     kept = json.loads(recorded(run, "large"))
     assert kept["size"] == 2 * LARGE + 2
-    assert bucket.keys() == [kept["key"]]
+    assert bucket.objects() == [kept["key"]]
     assert kept["key"].startswith("perdure/")
     assert kept["key"].endswith("/" + kept["sha256"])
     assert recorded(run, "small") == '"s"'
@@ -129,7 +129,7 @@ def test_the_prefix_is_the_functions(
     run = aws.start(forgetful(make, prefixed))
 
     assert run.outcome() == Outcome(LARGE)
-    (key,) = bucket.keys()
+    (key,) = bucket.objects()
     assert key.startswith("team/runs/")
 
 
@@ -179,6 +179,45 @@ def test_a_large_answer_of_a_model_is_paid_once_and_in_the_ledger(
     assert model.calls == 2
 
 
+def test_what_models_were_asked_is_kept_each_message_once(
+    bucket: Bucket, aws: AwsWorld, make: Make
+) -> None:
+    model = ScriptedModel(["one", "two", "three"])
+
+    async def asks(event: Any, context: Any) -> Any:
+        for name, prompt in (("first", "Why?"), ("again", "Why?"), ("other", "How?")):
+            await value_of(llm(inner(context), name, prompt, model=model))
+            await context.sleep(1) if name == "first" else None
+        return "asked"
+
+    run = aws.start(forgetful(make, asks))
+
+    assert run.outcome() == Outcome("asked")
+    stored = bucket.objects()
+    assert len([key for key in stored if "/prompts/" in key]) == 2
+    calls = [key.rpartition("/")[2] for key in stored if "/notes/" in key]
+    execution, store = run.arn.rpartition("/")[2], Store(NAME)
+    digests = [json.loads(store.note(execution, call) or "")["prompt"] for call in calls]
+    told = sorted("".join(store.texts(execution, digest)) for digest in digests)
+    assert ["How?" in told[0], "Why?" in told[1], told[1] == told[2]] == [True] * 3
+    assert store.texts(execution, "00") == []
+    assert store.note(execution, "none") is None
+
+
+def test_prompts_that_cannot_be_kept_stop_nothing(
+    bucket: Bucket, aws: AwsWorld, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = ScriptedModel(["one"])
+
+    async def unkept(event: Any, context: Any) -> Any:
+        return (await value_of(llm(inner(context), "first", "Why?", model=model))).text
+
+    bucket.remove()
+
+    assert aws.start(forgetful(make, unkept)).outcome() == Outcome("one")
+    assert "what a model was asked is not kept" in caplog.text
+
+
 def test_a_dict_that_looks_like_a_reference_is_only_a_dict(
     bucket: Bucket, aws: AwsWorld, make: Make
 ) -> None:
@@ -221,7 +260,7 @@ def test_a_value_that_is_gone_or_another_fails_the_run_whatever_it_catches(
 
     run = aws.start(forgetful(make, loses))
     run.wait_for("harmed", 1)
-    (key,) = bucket.keys()
+    (key,) = bucket.objects()
     harm(bucket, key)
     run.send("harmed")
     error = run.outcome().error
@@ -245,7 +284,7 @@ def test_a_held_run_goes_on_when_its_value_is_restored(
 
     run = aws.start(forgetful(make, restored, hold_on_failure=True))
     run.wait_for("harmed", 1)
-    (key,) = bucket.keys()
+    (key,) = bucket.objects()
     content = bucket.client().get_object(Bucket=NAME, Key=key)["Body"].read()
     bucket.delete(key)
     run.send("harmed")
