@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .async_context import AsyncContext
+    from .aws import LambdaEngine
     from .clock import Clock, SystemClock
     from .codec import Serdes
     from .completion import BatchResult, Completion, Outcome, Reason
@@ -67,6 +68,7 @@ _ERRORS = (
 )
 _HOMES = {
     "async_context": "AsyncContext",
+    "aws.engine": "LambdaEngine",
     "clock": "Clock SystemClock",
     "codec": "Serdes",
     "completion": "BatchResult Completion Outcome Reason",
@@ -112,6 +114,7 @@ __all__ = [
     "HandlerNotFoundError",
     "InvokeError",
     "JournalError",
+    "LambdaEngine",
     "LeaseLostError",
     "Limits",
     "LocalEngine",

@@ -188,7 +188,7 @@ class LocalEngine:
             if len(payload.encode()) > self._service.limits.payload:
                 plain = f"the input of {len(payload.encode()):,} bytes is over the limit of "
                 raise UsageError(plain + f"{self._service.limits.payload:,}")
-            starts.append(Start(_id(id), name, payload, round(timeout * 1000), source))
+            starts.append(Start(run_id(id), name, payload, round(timeout * 1000), source))
         self._check_open()
         room = self._worker.capacity(known) if known is not None else 0
         for session in self._service.start(starts, take=room):
@@ -471,7 +471,12 @@ class LocalEngine:
         self._worker.poke(runs)
 
 
-def _id(id: str | None) -> str:
+def run_id(id: str | None) -> str:
+    """Return the id of a new run: as given, or made up.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
     if id is None:
         return f"{int(time.time()):x}-{secrets.token_hex(6)}"
     if not isinstance(id, str) or not _ID.fullmatch(id):

@@ -172,15 +172,24 @@ def waits_of(operations: dict[str, Operation], run: int) -> list[Wait]:
     from .callback_ids import callback_id
 
     paths = paths_of(operations)
-    waits = []
-    for operation in operations.values():
-        kind = _kind(operation)
-        if kind is None:
-            continue
-        due = None if operation.due is None else moment(operation.due)
-        id = callback_id(run, operation.id) if operation.type is OperationType.CALLBACK else None
-        waits.append(Wait(paths[operation.id], kind, due, id))
-    return waits
+    waits = (
+        wait_of(
+            paths[each.id],
+            each,
+            callback_id(run, each.id) if each.type is OperationType.CALLBACK else None,
+        )
+        for each in operations.values()
+    )
+    return [wait for wait in waits if wait is not None]
+
+
+def wait_of(path: str, operation: Operation, callback_id: str | None) -> Wait | None:
+    """Return what an operation has its run wait for; None if nothing."""
+    kind = _kind(operation)
+    if kind is None:
+        return None
+    due = None if operation.due is None else moment(operation.due)
+    return Wait(path, kind, due, callback_id)
 
 
 def _kind(operation: Operation) -> str | None:

@@ -10,18 +10,16 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from ..addressing import addressed
 from ..errors import (
-    CallbackClosedError,
-    CallbackNotFoundError,
     ExecutionConflictError,
     PayloadTooLargeError,
     UsageError,
 )
 from ..events import Event, EventKind
-from ..operations import ErrorObject, Operation, OperationType, SubType
+from ..operations import ErrorObject, Operation, SubType
 from . import callbacks
 from .executions import Record
-from .paths import paths_of
 from .resuming import resume
 from .service import LocalService
 
@@ -41,7 +39,7 @@ class Verbs:
         def work(c: sqlite3.Connection) -> None:
             record = self._service.record(c, id)
             operations = self._service.operations(c, record.run)
-            operation = _addressed(record, operations, name)
+            operation = addressed(id, record.status, operations, name)
             if text == "null" and operation.subtype == SubType.EVENT:
                 raise UsageError(
                     f"null cannot be sent to the wait {name!r}: it would read as a time-out; "
@@ -198,27 +196,3 @@ def plain_text(value: Any) -> str:
     except (TypeError, ValueError) as error:
         raise UsageError(f"a payload is plain JSON: {error}") from None
     return text
-
-
-def _addressed(record: Record, operations: dict[str, Operation], name: str) -> Operation:
-    callbacks = {o.id: o for o in operations.values() if o.type is OperationType.CALLBACK}
-    paths = paths_of(operations)
-    matching = [o for o in callbacks.values() if name in (o.name, paths[o.id])]
-    exact = [o for o in matching if paths[o.id] == name and not o.closed]
-    still_open = [o for o in matching if not o.closed]
-    if len(still_open) == 1 or (exact and len(exact) == 1):
-        operation = exact[0] if len(exact) == 1 else still_open[0]
-        if record.status == "RUNNING":
-            return operation
-    listed = sorted(paths[o.id] for o in callbacks.values() if not o.closed)
-    if record.status != "RUNNING":
-        raise CallbackClosedError(f"the execution {record.id!r} has ended ({record.status})")
-    shown = ", ".join(listed) or "none"
-    if len(still_open) > 1:
-        raise CallbackNotFoundError(
-            f"{len(still_open)} open waits of {record.id!r} are named {name!r}; address one by its "
-            f"path: {', '.join(sorted(paths[o.id] for o in still_open))}"
-        )
-    if matching:
-        raise CallbackClosedError(f"{name!r} of {record.id!r} is already completed; open: {shown}")
-    raise CallbackNotFoundError(f"{record.id!r} has no open wait named {name!r}; open: {shown}")
