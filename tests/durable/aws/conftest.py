@@ -1,9 +1,12 @@
-"""AWS's local runner for the session, and the two engines that each handler must fare alike on."""
+"""AWS's local runner, one for all tests of a session, and the two engines that each handler must
+fare alike on. Other folders import these fixtures from here.
+"""
 
 from __future__ import annotations
 
-import os
+import atexit
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +23,49 @@ CALLEES = ["callee"]
 """The functions that others may invoke; the runner must know them when it starts."""
 
 
+@cache
+def _one_runner(command: str, log: Path) -> LocalRunner:
+    runner = LocalRunner(command, log, CALLEES)
+    atexit.register(runner.stop)
+    return runner
+
+
 @pytest.fixture(scope="session")
-def local_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRunner]:
+def local_runner(tmp_path_factory: pytest.TempPathFactory) -> LocalRunner:
     command = find_runner()
     if command is None:
         pytest.skip("dex-local-runner is not installed (aws-durable-execution-sdk-python-testing)")
-    log = tmp_path_factory.mktemp("aws") / "local-runner.log"
-    runner = LocalRunner(command, log, CALLEES)
-    yield runner
-    runner.stop()
+    return _one_runner(command, tmp_path_factory.getbasetemp() / "local-runner.log")
 
 
 @pytest.fixture(scope="session")
 def aws_session(local_runner: LocalRunner) -> Iterator[AwsWorld]:
-    """This process as a Lambda sandbox: the environment, the client made from it, the handlers."""
-    settings = CREDENTIALS | {"AWS_ENDPOINT_URL_LAMBDA": local_runner.url}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    service.forget_client()
-    handlers: dict[str, Handler[Any]] = {}
-    with serving(here(handlers)) as function:
-        import boto3
+    """This process as a function that the runner invokes over HTTP."""
+    import boto3
 
-        local_runner.send_others_to(function.url)
-        world = AwsWorld(local_runner, function, handlers, boto3.client("lambda"))
-        service.use_client(Counted(service.client(), world.calls))
-        yield world
-    service.forget_client()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    handlers: dict[str, Handler[Any]] = {}
+    session = boto3.Session(
+        aws_access_key_id="none", aws_secret_access_key="none", region_name="us-west-2"
+    )
+    api = session.client("lambda", endpoint_url=local_runner.url)
+    with serving(here(handlers)) as function:
+        yield AwsWorld(local_runner, function, handlers, api)
 
 
 @pytest.fixture
-def aws(aws_session: AwsWorld) -> AwsWorld:
+def aws(aws_session: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
+    """The same as a Lambda sandbox: its environment, and the client made from it, counted."""
+    runner = aws_session.runner
+    for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL_LAMBDA": runner.url}).items():
+        monkeypatch.setenv(name, value)
+    service.forget_client()
+    service.use_client(Counted(service.client(), aws_session.calls))
+    runner.send_others_to(aws_session.function.url)
     aws_session.calls.clear()
     aws_session.function.events.clear()
     aws_session.function.failures.clear()
-    return aws_session
+    yield aws_session
+    service.forget_client()
 
 
 @pytest.fixture(params=["local", "aws"])
