@@ -61,15 +61,16 @@ def free_port() -> int:
 class LocalRunner:
     """AWS's local runner: the durable API at `url`."""
 
-    def __init__(self, command: str, log: Path, functions: list[str]) -> None:
+    def __init__(self, command: str | list[str], log: Path, functions: list[str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
+        program = [command] if isinstance(command, str) else command
         configs = json.dumps(dict.fromkeys(functions, SETTINGS))
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [
-                    *(command, "start-server", "--host", "127.0.0.1", "--port", str(self.port)),
+                    *(*program, "start-server", "--host", "127.0.0.1", "--port", str(self.port)),
                     *("--function-configs", configs, "--log-level", "WARNING"),
                 ],
                 env=os.environ | CREDENTIALS,

@@ -174,7 +174,7 @@ class AwsExecution:
         return opened[-1] if opened else None
 
     def outcome(self) -> Outcome:
-        found = until(self._ended, "the execution to end")
+        found = until(self.ended, "the execution to end")
         if found["Status"] == "SUCCEEDED":
             return Outcome(json.loads(found["Result"]))
         error = found["Error"]
@@ -229,7 +229,8 @@ class AwsExecution:
         """Return how often the handler was invoked."""
         return sum(event["EventType"] == "InvocationCompleted" for event in self.history())
 
-    def _ended(self) -> dict[str, Any] | None:
+    def ended(self) -> dict[str, Any] | None:
+        """Return what the service tells of the run, if it has ended."""
         found = self._world.api.get_durable_execution(
             DurableExecutionArn=self.arn, IncludeExecutionData=True
         )

@@ -1,0 +1,189 @@
+"""Each fault of the service at each call: no endless loop, no lost and no second result."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure.durable import RetryPolicy, current_step
+from perdure.durable.aws import service
+
+from ..both import durable
+from .faults import FAULTS, Fault, Road
+from .stage import LocalRunner, serving
+from .stage import here as handlers_here
+from .worlds import AwsExecution, AwsWorld, Outcome
+
+QUICK = RetryPolicy(max_attempts=5, initial_delay=1, backoff_rate=1, jitter="none")
+SEED = 7
+
+
+class Bodies:
+    """What the steps of one run do: count, and never begin once their end was taken."""
+
+    def __init__(self, road: Road) -> None:
+        self.road = road
+        self.runs: Counter[str] = Counter()
+        self.again: list[str] = []
+
+    def do(self, name: str, fails: int = 0) -> str:
+        if name in self.road.ended:
+            self.again.append(name)
+        self.runs[name] += 1
+        if current_step().attempt <= fails:
+            raise TimeoutError(name)
+        return name
+
+
+async def sequential(bodies: Bodies, context: Any) -> Any:
+    done = [await context.step(name, bodies.do, name) for name in ("a", "b", "c")]
+    once = await context.step("once", bodies.do, "once", semantics="at_most_once", retry=QUICK)
+    return [*done, once]
+
+
+async def mapped(bodies: Bodies, context: Any) -> Any:
+    async def branch(inner: Any, item: int) -> Any:
+        first = await inner.step(f"first-{item}", bodies.do, f"first-{item}")
+        return first + await inner.step(f"second-{item}", bodies.do, f"second-{item}")
+
+    nested = await context.map("nested", range(3), branch)
+    flat = await context.map("flat", range(3, 5), branch, nesting="flat")
+    return [*nested, *flat]
+
+
+async def called_back(bodies: Bodies, context: Any) -> Any:
+    before = await context.step("before", bodies.do, "before")
+    answer = await context.wait(60, "answer")
+    return [before, answer, await context.step("after", bodies.do, "after")]
+
+
+async def retried(bodies: Bodies, context: Any) -> Any:
+    flaky = await context.step("flaky", bodies.do, "flaky", 1, retry=QUICK)
+    await context.sleep(1)
+    return [flaky, await context.child("child", lambda c: c.step("in", bodies.do, "in"))]
+
+
+BODIES: dict[str, tuple[Any, Any]] = {
+    "sequential": (sequential, ["a", "b", "c", "once"]),
+    "mapped": (mapped, [f"first-{n}second-{n}" for n in range(5)]),
+    "called-back": (called_back, ["before", "yes", "after"]),
+    "retried": (retried, ["flaky", "in"]),
+}
+SHAPES = pytest.mark.parametrize("shape", BODIES)
+
+
+class Faulty:
+    """Runs handlers whose calls to the service come to harm."""
+
+    def __init__(self, world: AwsWorld, road: Road) -> None:
+        self.world = world
+        self.road = road
+
+    def run(self, kind: str, shape: str, fault: Fault | None, *harmed: int) -> Bodies:
+        """Run a handler with the fault at these calls, and check what came of it."""
+        body, expected = BODIES[shape]
+        bodies = Bodies(self.road)
+
+        async def handle(event: Any, context: Any) -> Any:
+            return await body(bodies, context)
+
+        self.road.clear(fault, harmed)
+        run = self.world.start(durable(kind, handle, name=f"{shape}-{kind}"))
+        outcome = self._outcome(run, shape)
+        if fault is not None and fault.final and self.road.harm:
+            assert outcome.error is not None
+            assert outcome.error[0] == "perdure.ServiceError"
+            assert fault.message in outcome.error[1]
+        else:
+            assert outcome == Outcome(expected)
+        assert bodies.again == [], "what was recorded ran again"
+        assert run.invocations() <= 8
+        return bodies
+
+    def _outcome(self, run: AwsExecution, shape: str) -> Outcome:
+        if shape == "called-back":
+            while not run.ended() and run.callback_id("answer") is None:
+                pass
+            if not run.ended():
+                run.send("answer", "yes")
+        return run.outcome()
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    local_runner: LocalRunner, aws_session: AwsWorld, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Faulty]:
+    command = [sys.executable, str(Path(__file__).with_name("hasty_runner.py"))]
+    runner = LocalRunner(command, tmp_path_factory.mktemp("aws") / "hasty-runner.log", [])
+    road = Road(runner.url)
+    handlers: dict[str, Any] = {}
+    before, kept = service.client(), os.environ["AWS_ENDPOINT_URL_LAMBDA"]
+    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = road.url
+    service.forget_client()
+    service.client()
+    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = runner.url
+    with serving(handlers_here(handlers)) as function:
+        import boto3
+
+        yield Faulty(AwsWorld(runner, function, handlers, boto3.client("lambda")), road)
+    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = kept
+    service.use_client(before)
+    road.close()
+    runner.stop()
+
+
+def calls_of(faulty: Faulty, kind: str, shape: str) -> int:
+    """Return how many calls a handler makes that nothing happens to."""
+    faulty.run(kind, shape, None)
+    return faulty.road.calls
+
+
+@SHAPES
+def test_a_fault_at_some_call_loses_and_repeats_nothing(
+    faulty: Faulty, kind: str, shape: str
+) -> None:
+    last = calls_of(faulty, kind, shape)
+    choose = random.Random(f"{SEED}-{kind}-{shape}")
+    faults = choose.sample(FAULTS, 5)
+
+    for fault in faults:
+        faulty.run(kind, shape, fault, choose.randint(1, last))
+
+
+@SHAPES
+def test_a_service_that_is_away_for_a_while_loses_and_repeats_nothing(
+    faulty: Faulty, kind: str, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.durable.aws.client.PAUSES", (0.01, 0.02))
+    last = calls_of(faulty, kind, shape)
+    first = random.Random(f"{SEED}-{kind}-{shape}").randint(1, last)
+    away = next(fault for fault in FAULTS if fault.name == "unavailable")
+
+    # More than the client tries again for: the invocation fails, and there is another one.
+    faulty.run(kind, shape, away, *range(first, first + 4))
+
+
+@pytest.mark.full
+@SHAPES
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize("times", [1, 4])
+def test_each_fault_at_each_call_loses_and_repeats_nothing(
+    faulty: Faulty,
+    kind: str,
+    shape: str,
+    fault: Fault,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perdure.durable.aws.client.PAUSES", (0.01, 0.02))
+    last = calls_of(faulty, kind, shape)
+
+    for first in range(1, last + 1):
+        faulty.run(kind, shape, fault, *range(first, first + times))
