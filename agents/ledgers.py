@@ -147,16 +147,17 @@ class Ledger:
         }
 
 
-def ledger(execution: Execution | Context | AsyncContext) -> Ledger:
-    """Return the ledger of a run, whatever its state; of the context of a handler, that so far.
+def ledger(run: Execution | Context | AsyncContext) -> Ledger:
+    """Return the ledger of a run, whatever its state.
 
-    What is read from a context grows as the run does: keep it in a step.
+    Given the context of a handler, it is that of the run so far: keep what you make of it in a
+    step.
     """
-    if not hasattr(execution, "operations"):
-        return _so_far(execution)
-    return ledger_of(
-        execution.operations(), active=execution.info().active, replays=execution.replays(KIND)
-    )
+    from perdure.durable import AsyncContext, Context
+
+    if isinstance(run, Context | AsyncContext):
+        return _so_far(run)
+    return ledger_of(run.operations(), active=run.info().active, replays=run.replays(KIND))
 
 
 def _so_far(context: Context | AsyncContext) -> Ledger:

@@ -153,9 +153,14 @@ def fetch(place: Place) -> tuple[Place, bytes]:
         data: bytes = body.read()
     if not data:
         raise DocumentError(f"{place} is empty")
-    etag = answer["ETag"].strip('"')
-    version = place.version_id or answer.get("VersionId")
-    return place.model_copy(update={"version_id": version, "etag": etag}), data
+    if not which:
+        place = place.model_copy(update={"version_id": version_of(answer.get("VersionId"))})
+    return place.model_copy(update={"etag": answer["ETag"].strip('"')}), data
+
+
+def version_of(told: str | None) -> str | None:
+    """Return a version; "null" is that of an object older than the versions of its bucket."""
+    return None if told == "null" else told
 
 
 def refusal(place: Place, error: Any) -> Exception:
@@ -263,7 +268,7 @@ def start_scan(document: Document, home: tuple[str, str]) -> str:
     """Have Textract read a document; asked again with the same token, it gives the same job."""
     place = document.place
     s3: dict[str, str] = {"Bucket": place.bucket, "Name": place.key}
-    if place.version_id and place.version_id != "null":
+    if place.version_id:
         s3["Version"] = place.version_id
     answer = client("textract").start_document_text_detection(
         DocumentLocation={"S3Object": s3}, ClientRequestToken=current_step().idempotency_key

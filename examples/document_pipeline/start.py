@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-from reading import SUFFIXES, Place
+from reading import SUFFIXES, Place, version_of
 from services import client
 
 FUNCTION = "DOCUMENTS_FUNCTION"
@@ -51,12 +51,10 @@ def document_of(record: Any) -> Place | None:
         return None
     told = record["s3"]["object"]
     key = unquote_plus(told["key"])
-    # "null" is the version of an object that was there before its bucket kept versions.
-    version = told.get("versionId")
     place = Place(
         bucket=record["s3"]["bucket"]["name"],
         key=key,
-        version_id=version if version != "null" else None,
+        version_id=version_of(told.get("versionId")),
         etag=told.get("eTag", "").strip('"') or None,
     )
     own = os.environ.get(PREFIX) or "processed/"
@@ -131,15 +129,23 @@ def main() -> None:
     from perdure.durable import LocalEngine
 
     parser = argparse.ArgumentParser(description="Start a run for each document of an S3 event.")
-    parser.add_argument("event", type=argparse.FileType(), help="the event's JSON; - for stdin")
+    parser.add_argument("event", help="the file of the event's JSON; - for standard input")
     parser.add_argument("--journal", type=Path, default=Path(".perdure/journal.db"))
     given = parser.parse_args()
+    try:
+        event = json.loads(
+            sys.stdin.read() if given.event == "-" else Path(given.event).read_text()
+        )
+        found = list(documents_in(event))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{given.event}: {error}")
+    if not found:
+        print("the event tells of no document")
+        return
     engine = LocalEngine(given.journal)
     try:
-        for name, new in start_all(json.load(given.event), in_journal(engine)).items():
+        for name, new in start_all(event, in_journal(engine)).items():
             print(f"{name}: {'started' if new else 'is there already'}")
-    except ValueError as error:
-        sys.exit(f"{given.event.name}: {error}")
     finally:
         engine.close()
 
