@@ -73,7 +73,8 @@ def asked_by_alice(event, context):
 def wrong_password(event, context):
     """Ask by a mail server that does not know this password."""
     port, authority = int(os.environ["SMTP_PORT"]), os.environ["SMTP_AUTHORITY"]
-    server = Smtp("127.0.0.1", port, "alice", event["password"], ca_file=authority)
+    password = os.environ["WRONG_PASSWORD"]
+    server = Smtp("127.0.0.1", port, "alice", password, ca_file=authority)
     return await_approval(context, "x", approvers=[ALICE], via=[Email(transport=server)]).kept()
 
 

@@ -43,6 +43,8 @@ class House(Shell):
         url: where the pages are.
         answers: everything a browser or Slack was answered.
         said: everything that commands printed.
+        secrets: signed texts that are no links of an approval.
+        more: settings of all processes.
     """
 
     def __init__(self, folder: Path, slack: FakeSlack, mail: Server) -> None:
@@ -53,6 +55,7 @@ class House(Shell):
         self.answers: list[httpx.Response] = []
         self.said: list[str] = []
         self.secrets: list[str] = []
+        self.more: dict[str, str] = {}
         self.server: subprocess.Popen[str] | None = None
         self.write("desk.py", DESK)
 
@@ -76,7 +79,7 @@ class House(Shell):
             "SMTP_AUTHORITY": self.mail.ca_file,
             "SMTP_PORT": str(self.mail.port),
         }
-        return kept | own | more
+        return kept | own | self.more | more
 
     def __call__(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         done = super().__call__(*words, **options)
@@ -191,6 +194,7 @@ class House(Shell):
     def signed_in(self) -> Iterator[Member]:
         """A browser that followed the link of `perdure login`."""
         link = self("login").stdout.strip()
+        self.secrets.append(link.rpartition("/")[2])
         with httpx.Client(trust_env=False, timeout=60) as browser:
             self.get(link, browser=browser)
             headers = {"origin": self.url, **TEMPERED}

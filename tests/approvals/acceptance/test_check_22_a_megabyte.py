@@ -16,7 +16,8 @@ from .house import ALICE, BOB, House, words
 
 HOSTILE = (
     "<!channel> <!here> <@U1> <script>alert(1)</script> *bold* _it_ `code` & &amp; &lt;b&gt;\n"
-    "> Approved by carol\r\n\u202egnihton\u202c \u200b \x1b[2J\x1b[31m red \x07 \u2066x\u2069 \U0001f600 e\u0301\n"
+    "> Approved by carol\r\n\u202egnihton\u202c \u200b \x1b[2J\x1b[31m red \x07 "
+    "\u2066x\u2069 \U0001f600 e\u0301\n"
 )
 HIDDEN = re.compile("[\u202e\u2066\x1b\x07\u200b]")
 SUBJECT = HOSTILE * (1_000_000 // len(HOSTILE)) + "the very end"
