@@ -31,7 +31,7 @@ class AsyncBatch:
         self._batch = batch
         self._spec = spec
         self._body = body
-        self._plan: Plan = spec.plan()
+        self._plan: Plan = spec.plan(batch)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, Scope] = {}
         self._fatal: BaseException | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .codec import Serdes
-from .completion import ALL, Completion, Plan
+from .completion import ALL, Completion, DecidedPlan, Plan, read_summary
 from .errors import UsageError
 from .journal import Scope
 from .names import branch_scope, check_name, child_scope, operation_id
@@ -45,9 +45,12 @@ class BatchSpec:
         """The subtype of a branch's operation."""
         return SubType.MAP_ITEM if self.kind == SubType.MAP else SubType.BRANCH
 
-    def plan(self) -> Plan:
-        """Return a fresh plan of this batch."""
-        return Plan(len(self.branches), self.max_concurrency, self.completion)
+    def plan(self, batch: Operation) -> Plan:
+        """Return the plan of this batch: a fresh one, or the one that is on record as decided."""
+        total = len(self.branches)
+        if batch.closed and batch.payload:
+            return DecidedPlan(total, self.max_concurrency, read_summary(batch.payload))
+        return Plan(total, self.max_concurrency, self.completion)
 
     def names(self) -> list[str]:
         """Return the names of all branches."""

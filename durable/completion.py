@@ -194,14 +194,16 @@ class Plan:
         self.reason = completion.decide(total, 0, 0) if total == 0 else None
         self._completion = completion
         self._limit = max_concurrency or total
+        self._order: Sequence[int] = range(total)
         self._next = 0
         self._succeeded = 0
 
     def next(self) -> int | None:
         """Return the index of the branch to start now, or None."""
-        if self.reason is not None or self.running >= self._limit or self._next >= self.total:
+        waits = self.running >= self._limit or self._next >= len(self._order)
+        if self.reason is not None or waits:
             return None
-        index = self._next
+        index = self._order[self._next]
         self._next += 1
         self.started.add(index)
         self.running += 1
@@ -223,9 +225,28 @@ class Plan:
         failed = isinstance(outcome, ErrorObject)
         self.outcomes[index] = ("FAILED" if failed else "SUCCEEDED", outcome)
         self._succeeded += not failed
-        self.reason = self._completion.decide(
-            self.total, self._succeeded, len(self.outcomes) - self._succeeded
-        )
+        self.reason = self._decide()
+
+    def _decide(self) -> Reason | None:
+        failed = len(self.outcomes) - self._succeeded
+        return self._completion.decide(self.total, self._succeeded, failed)
+
+
+class DecidedPlan(Plan):
+    """The plan of a batch that is recorded without its results: what ended then ends again.
+
+    What was dropped is not started, whatever came for it since.
+    """
+
+    def __init__(self, total: int, max_concurrency: int | None, summary: Summary) -> None:
+        super().__init__(total, max_concurrency, ALL)
+        self.started = {index for index, *_ in summary.items}
+        self._order = [index for index, _, status, _ in summary.items if status != "STARTED"]
+        self._decided = summary.reason
+        self.reason = self._decide()
+
+    def _decide(self) -> Reason | None:
+        return self._decided if len(self.outcomes) == len(self._order) else None
 
 
 def summarize(kind: str, plan: Plan, names: Sequence[str], *, items: bool) -> str:

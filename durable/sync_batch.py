@@ -41,7 +41,7 @@ class SyncBatch:
         self._batch = batch
         self._spec = spec
         self._body = body
-        self._plan = spec.plan()
+        self._plan = spec.plan(batch)
         self._inner = Scope(run.journal, child_scope(batch.id), batch.id, scope.path, scope)
         self._lock = threading.Lock()
         self._parked: dict[int, Sequence[Operation]] = {}
