@@ -105,7 +105,7 @@ def answered_line(record: Mapping[str, Any]) -> Line:
     cost = cost_of(record)
     return Line(
         Outcome.ANSWERED,
-        record["model"],
+        record.get("model", "unknown"),  # of a history that leaves out what is large
         usage_of(record),
         cost.usd,
         cost.source,

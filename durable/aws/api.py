@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
 from ..errors import (
@@ -105,11 +104,10 @@ class LambdaApi:
         *,
         name: str | None = None,
         statuses: Sequence[str] = (),
-        before: datetime | None = None,
         page: int = PAGE,
     ) -> Iterator[Wire]:
         """Yield the function's runs, the newest first."""
-        wanted = {"DurableExecutionName": name, "Statuses": list(statuses), "StartedBefore": before}
+        wanted = {"DurableExecutionName": name, "Statuses": list(statuses)}
         query: Wire = {key: value for key, value in wanted.items() if value}
         query |= {"FunctionName": self._function(), "MaxItems": page}
         missing: Refusals = dict.fromkeys(_NOT_FOUND, self._no_function)

@@ -34,10 +34,11 @@ from ..local.engine import run_id
 from ..local.execution import ExecutionInfo, ExecutionStatus, Wait
 from ..local.history import HistoryEvent
 from ..local.verbs import NOTHING, plain_text
+from ..offloaded import text_of
 from ..operations import ErrorObject, Operation, SubType
 from .api import LambdaApi, StartedBefore, Wire
 from .executions import STATUSES, LambdaExecution, Reading, info_of, status_of, statuses_of
-from .history import by_path, operations_of
+from .history import by_path, make_whole, operations_of
 from .wire import error_of, wire_error
 
 _SOONEST, _LATEST = 0.2, 5.0
@@ -313,7 +314,7 @@ class LambdaEngine:
         if status_of(told) is not ExecutionStatus.SUCCEEDED:
             _raise_ended(told)
         codec = self._codecs.get(arn, Codec(None))
-        return codec.decode(told.get("Result") or "null", where=f"the result of {id!r}")
+        return codec.decode(text_of(told.get("Result") or "null"), where=f"the result of {id!r}")
 
     def _same(self, name: str, payload: str) -> str:
         """Return the ARN of the run of this name, if it has this input."""
@@ -353,7 +354,9 @@ class LambdaEngine:
             return known[1]
         told = told or self._told(arn)
         events = list(self.api.events(arn))
-        reading = Reading(told, events, by_path(operations_of(events)))
+        operations = operations_of(events)
+        make_whole(operations.values())
+        reading = Reading(told, events, by_path(operations))
         if self._fresh:
             self._read[arn] = (time.monotonic(), reading)
         return reading

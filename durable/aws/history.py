@@ -7,9 +7,12 @@ notes of gates, and payloads that it truncated. No I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..errors import PerdureError
 from ..events import OUTCOME, Event, EventKind, fold
+from ..offloaded import is_offloaded, text_of
 from ..operations import Operation, OperationType
 from .generations import Generations
 from .wire import error_of, milliseconds
@@ -24,6 +27,7 @@ STATUS_AFTER = {
 }
 _STEP_ENDS = (_K.STEP_SUCCEEDED, _K.STEP_FAILED)
 _NOTHING: Wire = {}
+_READERS = 8
 
 
 def operations_of(events: Iterable[Wire]) -> dict[str, Operation]:
@@ -43,6 +47,27 @@ def by_path(operations: dict[str, Operation]) -> dict[str, Operation]:
 
     paths = paths_of(operations)
     return {paths[operation.id]: operation for operation in operations.values()}
+
+
+def make_whole(operations: Iterable[Operation]) -> None:
+    """Put the values that are kept in S3 in the place of what refers to them, as far as possible.
+
+    One that cannot be read stays a reference.
+    """
+    apart = [each for each in operations if each.payload and is_offloaded(each.payload)]
+    if not apart:
+        return
+    with ThreadPoolExecutor(_READERS) as readers:
+        for operation, text in zip(apart, readers.map(_text, apart), strict=True):
+            operation.payload = text
+
+
+def _text(operation: Operation) -> str:
+    payload = operation.payload or ""
+    try:
+        return text_of(payload)
+    except PerdureError:
+        return payload
 
 
 def details_of(wire: Wire) -> Wire:

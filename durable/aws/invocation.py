@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
     """Handle one invocation by the Lambda service, and return what it is answered with.
 
     Raises:
-        UsageError: it is not an invocation of a durable function.
+        UsageError: it is not an invocation of a durable function, or a secret that the function's
+            settings name could not be read.
         ServiceError: for reasons that may pass, the service could not be written to; Lambda
             invokes again.
     """
@@ -36,6 +38,10 @@ def handle(handler: Handler[Any], event: Any, context: Any) -> dict[str, Any]:
             "no DurableExecutionArn. Use handler.run(event) or configure DurableConfig on the "
             "Lambda function, and invoke a version or alias of it"
         )
+    if "PERDURE_SECRETS_ARN" in os.environ:
+        from .secrets import take_secrets
+
+        take_secrets()
     try:
         session = AwsSession.open(
             LambdaService.of_process(), _CLOCK, event, holding=handler.hold_on_failure
