@@ -82,10 +82,19 @@ class SyncBatch:
 
     def answer(self) -> None:
         """Hear what others did, on a thread of the pool: the batch's own may be in a body."""
+        run = self._run
+        with run.changed:
+            if self not in run.batches:
+                return  # the invocation may be ending, which sees for itself what nobody heard
+            run.hearing += 1
         try:
-            self._run.listen()
+            run.listen()
         except JournalError:
             return  # it shows at the next claim of each branch
+        finally:
+            with run.changed:
+                run.hearing -= 1
+                run.changed.notify_all()
         self._take_branches()
 
     def _take_branches(self) -> None:
@@ -208,7 +217,7 @@ class SyncBatch:
                         return True
                     if run.told:
                         break
-                    if self._plan.running == 0:
+                    if self._plan.running == 0 and not run.hearing:
                         # A helper that only now gets a thread finds nothing: the run is let go.
                         self._left = True
                         return False

@@ -71,6 +71,7 @@ class SyncRun(Run):
         self._waiting_since = 0.0
         self._quiet: Ticket | None = None
         self.told = False
+        self.hearing = 0
         self.batches: list[SyncBatch] = []
         self.dropping = False
         self.closed = False
@@ -207,7 +208,9 @@ class SyncRun(Run):
             self._hear(ticket.result)
 
     def overlooked(self, suspension: InvocationSuspended) -> bool:
-        """Return whether what the handler waits for came with starts that nobody waited for."""
+        """Return whether what the handler waits for came while it was let go."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.hearing)
         with self._order:
             quiet = self._quiet
         if quiet is not None:

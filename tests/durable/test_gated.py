@@ -397,8 +397,9 @@ def test_a_withdrawal_may_come_from_any_thread_and_from_an_async_body(
     assert run.result(timeout=5) == [True, True]
 
 
+@pytest.mark.parametrize("nesting", ["nested", "flat"])
 def test_a_branch_that_awaits_a_withdrawn_callback_meets_an_error_of_that_type(
-    runner: Runner, make: Make
+    runner: Runner, make: Make, nesting: Any
 ) -> None:
     async def handler(event: Any, context: Any) -> Any:
         opened = await context.callback("answer")
@@ -414,11 +415,12 @@ def test_a_branch_that_awaits_a_withdrawn_callback_meets_an_error_of_that_type(
             await branch.sleep(60)
             return await branch.step("withdraw", withdraw, bare, opened.id, "over", "Over")
 
-        return list(await context.parallel("both", {"waits": waits, "closes": closes}))
+        branches = {"waits": waits, "closes": closes}
+        return list(await context.parallel("both", branches, nesting=nesting))
 
     run = runner.start(make(handler))
     runner.run_until_idle()
-    assert run.result() == ["Over", True]
+    assert run.result(timeout=5) == ["Over", True]
     check_replay(run)
 
 
