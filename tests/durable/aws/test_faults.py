@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections import Counter
@@ -17,8 +16,7 @@ from perdure.durable.aws import service
 
 from ..both import durable
 from .faults import FAULTS, Fault, Road
-from .stage import LocalRunner, serving
-from .stage import here as handlers_here
+from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving
 from .worlds import AwsExecution, AwsWorld, Outcome
 
 QUICK = RetryPolicy(max_attempts=5, initial_delay=1, backoff_rate=1, jitter="none")
@@ -117,26 +115,30 @@ class Faulty:
 
 
 @pytest.fixture(scope="module")
-def faulty(
-    local_runner: LocalRunner, aws_session: AwsWorld, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Faulty]:
+def hasty_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRunner]:
+    if find_runner() is None:
+        pytest.skip("dex-local-runner is not installed (aws-durable-execution-sdk-python-testing)")
     command = [sys.executable, str(Path(__file__).with_name("hasty_runner.py"))]
     runner = LocalRunner(command, tmp_path_factory.mktemp("aws") / "hasty-runner.log", [])
-    road = Road(runner.url)
-    handlers: dict[str, Any] = {}
-    before, kept = service.client(), os.environ["AWS_ENDPOINT_URL_LAMBDA"]
-    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = road.url
-    service.forget_client()
-    service.client()
-    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = runner.url
-    with serving(handlers_here(handlers)) as function:
-        import boto3
-
-        yield Faulty(AwsWorld(runner, function, handlers, boto3.client("lambda")), road)
-    os.environ["AWS_ENDPOINT_URL_LAMBDA"] = kept
-    service.use_client(before)
-    road.close()
+    yield runner
     runner.stop()
+
+
+@pytest.fixture
+def faulty(hasty_runner: LocalRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    import boto3
+
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    api = boto3.client("lambda", endpoint_url=hasty_runner.url)
+    road = Road(hasty_runner.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", road.url)
+    service.forget_client()
+    handlers: dict[str, Any] = {}
+    with serving(here(handlers)) as function:
+        yield Faulty(AwsWorld(hasty_runner, function, handlers, api), road)
+    service.forget_client()
+    road.close()
 
 
 def calls_of(faulty: Faulty, kind: str, shape: str) -> int:
