@@ -4,9 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from perdure.durable import LocalEngine
+from typing import Any, Protocol
 
 Event = Mapping[str, Any]
 ENDS = ("CallbackSucceeded", "CallbackFailed", "CallbackTimedOut")
@@ -14,11 +12,21 @@ ENDS = ("CallbackSucceeded", "CallbackFailed", "CallbackTimedOut")
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An action for one callback, due at a time of the manual clock (in ms)."""
+    """An action for one callback, due at a time of the manual clock (in ms), or of the day."""
 
     due: int
     callback: str
     action: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """What completes callbacks, the same on both engines."""
+
+    def complete_callback(self, callback_id: str, *, payload: str | None = None) -> None: ...
+
+    def fail_callback(self, callback_id: str, message: str, error_type: str | None) -> None: ...
+
+    def heartbeat_callback(self, callback_id: str) -> None: ...
 
 
 class OutsideWorld:
@@ -31,7 +39,7 @@ class OutsideWorld:
         self._unused = list(actions)
         self._planned: list[Planned] = []
 
-    def act(self, engine: LocalEngine, events: Sequence[Event], now: int) -> bool:
+    def act(self, engine: Engine, events: Sequence[Event], now: int) -> bool:
         """Plan for callbacks that are new, do what is due; say whether anything was done."""
         self._plan(events, now)
         due = [planned for planned in self._planned if planned.due <= now]
@@ -79,14 +87,14 @@ def _named(pattern: str, name: str | None) -> bool:
     return pattern == name
 
 
-def _perform(engine: LocalEngine, planned: Planned) -> None:
+def _perform(engine: Engine, planned: Planned) -> None:
     payload = planned.action.get("Payload")
     match planned.action["Operation"]:
         case "heartbeat":
             engine.heartbeat_callback(planned.callback)
         case "failure":
             message, kind = payload["ErrorMessage"], payload["ErrorType"]
-            engine.fail_callback(planned.callback, message=message, error_type=kind)
+            engine.fail_callback(planned.callback, message, kind)
         case "success" if "Payload" in planned.action:
             engine.complete_callback(planned.callback, payload=json.dumps(payload))
         case "success":

@@ -1,46 +1,54 @@
-"""Runs a handler on the embedded engine and judges what it left: history, outcome, log records."""
+"""Judges what a handler left on either engine: its history, its outcome, its log records."""
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from perdure.durable import Limits
-from perdure.durable.testing import Runner
-
-from .callbacks import OutsideWorld
-from .dying import run_until_killed
 from .matcher import compare, compare_history, compare_logs
 from .requirements import Requirement
 
 CRASHES = frozenset({"1-17", "1-18", "3-12"})
-EXECUTION = "conformance"
-HORIZON = 120  # seconds on the manual clock within which a run must end
+"""Requirements whose process dies once inside a step."""
+Event = Mapping[str, Any]
 
 
-def judge(requirement: Requirement, handler: Any, journal: Path) -> list[str]:
-    """Run the handler for the requirement; return all that is not as required."""
-    messages: list[str] = []
-    if requirement.id in CRASHES:
-        messages += run_until_killed(requirement.id, journal, EXECUTION, requirement.event)
-    with (
-        captured_logs(messages),
-        Runner(journal, handlers=[handler], limits=Limits.aws()) as runner,
-    ):
-        if requirement.id in CRASHES:
-            run = runner.engine.get(EXECUTION)
-        else:
-            run = runner.start(handler, requirement.event, id=EXECUTION)
-        _drive(requirement, runner, run)
-        events = run.history()
-        problems = [
-            *compare_history(requirement.history, events, requirement.bound),
-            *_compare_outcome(requirement, run, events),
-            *compare_logs(requirement.logs, messages, requirement.bound),
-        ]
+class Run(Protocol):
+    """The handle on a run, as both engines give it."""
+
+    @property
+    def status(self) -> str:
+        """The state of the run."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result of a run that has ended."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return its events."""
+
+
+def findings(requirement: Requirement, run: Run, messages: Sequence[str]) -> list[str]:
+    """Return all about an ended run that is not as required, and the history to read beside it."""
+    events = run.history()
+    problems = [
+        *compare_history(requirement.history, events, requirement.bound),
+        *_compare_outcome(requirement, run, events),
+        *compare_logs(requirement.logs, messages, requirement.bound),
+    ]
     return problems and [*problems, *_found(events)]
+
+
+def is_over(requirement: Requirement, run: Run) -> bool:
+    """Return whether the run is to be judged now.
+
+    A requirement without an expected result is over when its events are there.
+    """
+    if run.status != "RUNNING":
+        return True
+    if requirement.result is not None:
+        return False
+    return not compare_history(requirement.history, run.history(), dict(requirement.bound))
 
 
 def message(record: logging.LogRecord) -> str:
@@ -50,46 +58,26 @@ def message(record: logging.LogRecord) -> str:
 
 
 @contextmanager
-def captured_logs(messages: list[str]) -> Iterator[None]:
-    """Collect the messages logged under `perdure`, from INFO."""
+def captured_logs() -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged under `perdure`, from INFO."""
+    records: list[logging.LogRecord] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(message(record))
+            records.append(record)
 
     logger, collector = logging.getLogger("perdure"), Collector()
     level = logger.level
     logger.addHandler(collector)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        yield records
     finally:
         logger.removeHandler(collector)
         logger.setLevel(level)
 
 
-def _drive(requirement: Requirement, runner: Runner, run: Any) -> None:
-    """Let the run go on, second by second, until it has ended.
-
-    A requirement without an expected result is over when its events are there.
-    """
-    world = OutsideWorld(requirement.actions)
-    for _ in range(HORIZON):
-        runner.settle()
-        while world.act(runner.engine, run.history(), runner.clock.now()):
-            runner.settle()
-        if run.status != "RUNNING":
-            return
-        if requirement.result is None:
-            bound = dict(requirement.bound)
-            if not compare_history(requirement.history, run.history(), bound):
-                return
-        runner.clock.advance(1)
-
-
-def _compare_outcome(
-    requirement: Requirement, run: Any, events: Sequence[dict[str, Any]]
-) -> list[str]:
+def _compare_outcome(requirement: Requirement, run: Run, events: Sequence[Event]) -> list[str]:
     if requirement.result is None:
         return []
     status = requirement.result["ExecutionStatus"]
@@ -102,7 +90,7 @@ def _compare_outcome(
     return problems
 
 
-def _found(events: Sequence[dict[str, Any]]) -> list[str]:
+def _found(events: Sequence[Event]) -> list[str]:
     """Return the whole history as lines, to read beside the problems."""
     lines = []
     for event in events:

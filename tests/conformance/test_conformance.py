@@ -1,17 +1,23 @@
-"""AWS's requirements for durable operations, judged on the embedded engine without waivers."""
+"""AWS's requirements for durable operations, judged on both engines.
+
+On the embedded engine without waivers; under AWS's local runner without what that never tells, as
+`waivers.py` has it.
+"""
 
 from pathlib import Path
 
 import pytest
 
+from ..durable.aws.worlds import AwsWorld
 from . import (  # noqa: F401 - they fill HANDLERS
     child_handlers,
+    embedded,
     map_handlers,
     step_handlers,
+    under_runner,
     wait_for_callback_handlers,
     wait_handlers,
 )
-from .judge import judge
 from .registry import HANDLERS
 from .requirements import FOLDER, ids_on_file, load
 
@@ -34,12 +40,44 @@ def _case(id: str) -> object:
     return pytest.param(id, id=id, marks=marks)
 
 
+CASES = [_case(id) for id in _in_order(set(HANDLERS))]
+
+
 @needs_files
-@pytest.mark.parametrize("id", [_case(id) for id in _in_order(set(HANDLERS))])
+@pytest.mark.parametrize("id", CASES)
 def test_requirement(id: str, tmp_path: Path) -> None:
-    problems = judge(load(id), HANDLERS[id], tmp_path / "journal.db")
+    problems = embedded.judge(load(id), HANDLERS[id], tmp_path / "journal.db")
 
     assert not problems, "\n".join([f"requirement {id}:", *problems])
+
+
+@pytest.fixture(scope="module")
+def found_under_the_runner() -> dict[str, list[str]]:
+    """What was found by requirement; the first test that asks has all of them run side by side."""
+    return {}
+
+
+@needs_files
+@pytest.mark.parametrize("id", CASES)
+def test_requirement_under_the_runner_of_aws(
+    id: str,
+    request: pytest.FixtureRequest,
+    aws: AwsWorld,
+    found_under_the_runner: dict[str, list[str]],
+) -> None:
+    if id not in found_under_the_runner:
+        asked = [load(each) for each in _asked(request)]
+        found_under_the_runner |= under_runner.judge_side_by_side(aws, asked, HANDLERS)
+
+    problems = found_under_the_runner[id]
+    assert not problems, "\n".join([f"requirement {id}:", *problems])
+
+
+def _asked(request: pytest.FixtureRequest) -> list[str]:
+    """Return the ids for which this test is to be run in this session."""
+    name = request.node.originalname
+    items = [item for item in request.session.items if getattr(item, "originalname", "") == name]
+    return [item.callspec.params["id"] for item in items]
 
 
 @needs_files
