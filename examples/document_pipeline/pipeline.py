@@ -26,7 +26,7 @@ from pydantic import (
 )
 from reading import Document, Page, Place, read_pages, text_of
 from risk import Risk, clauses_in, look_up, risk_of
-from services import write_json
+from services import AGAIN, write_json
 
 from perdure.agents import Budget, ledger, llm
 from perdure.approvals import Decision, await_approval
@@ -54,7 +54,7 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
     )
     facts = merged([part["facts"] for part in parts])
     parties = [fact.text for fact in facts if fact.kind == "party"]
-    classes = context.step("enrich", look_up, request.table, parties)
+    classes = context.step("enrich", look_up, request.table, parties, retry=AGAIN)
     clauses = [each for part in parts for each in part["clauses"]]
     risk = risk_of(facts, classes, clauses, len(document.scanned))
     summary = summarize(context, request, document, facts, risk)
@@ -72,7 +72,7 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
         "counterparties": {name: classes.get(name) for name in parties},
         "facts": [fact.model_dump() for fact in facts],
     }
-    return context.step("file", lambda: file(context, request, document, outcome))
+    return context.step("file", lambda: file(context, request, document, outcome), retry=AGAIN)
 
 
 # The input
@@ -166,7 +166,7 @@ def read_part(
     scope: Context, request: Request, document: Document, numbers: list[int]
 ) -> dict[str, Any]:
     """Say what some pages hold."""
-    pages: list[Page] = scope.step("read", read_pages, request.home, document, numbers)
+    pages: list[Page] = scope.step("read", read_pages, request.home, document, numbers, retry=AGAIN)
     facts = facts_of(scope, pages, request.model, request.budget)
     clauses = sorted({clause for page in pages for clause in clauses_in(page.text)})
     return {"facts": facts, "clauses": clauses}

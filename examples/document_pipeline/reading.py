@@ -8,10 +8,10 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
-from services import client, read_json, write_json
+from services import AGAIN, client, may_pass, read_json, write_json
 
 from perdure.durable import Context, current_step
 
@@ -22,6 +22,7 @@ MOST_PAGES = 1_000
 MOST_ON_A_PAGE = 50_000
 """Characters; a page of print has 3,000."""
 MOST_IN_A_PART = 60_000
+IN_PROGRESS = "IN_PROGRESS"
 SCAN = {"max_attempts": 400, "initial_delay": 2, "backoff_rate": 1.5, "max_delay": 30}
 
 
@@ -97,18 +98,18 @@ def text_of(scope: Context, place: Place, home: tuple[str, str], together: int) 
     Raises:
         ChildError: it cannot be read; a `DocumentError` inside.
     """
-    document: Document = scope.step("extract", extract, place, home, together)
+    document: Document = scope.step("extract", extract, place, home, together, retry=AGAIN)
     if not document.scanned:
         return document
-    job = scope.step("scan", start_scan, document, home)
+    job = scope.step("scan", start_scan, document, retry=AGAIN)
     scope.wait_for_condition(
         "scanned",
-        lambda _: scanned(job)["JobStatus"],
-        until=lambda status: status != "IN_PROGRESS",
+        lambda _: status_of(job),
+        until=lambda status: status != IN_PROGRESS,
         backoff=SCAN,
         timeout=3600,
     )
-    result: Document = scope.step("collect", collect, document, job, home, together)
+    result: Document = scope.step("collect", collect, document, job, home, together, retry=AGAIN)
     return result
 
 
@@ -144,7 +145,7 @@ def fetch(place: Place) -> tuple[Place, bytes]:
     try:
         answer = client("s3").get_object(Bucket=place.bucket, Key=place.key, **which)
     except ClientError as error:
-        raise refusal(place, error) from error
+        raise refusal(place, error) from None
     with answer["Body"] as body:
         if answer["ContentLength"] > MOST_BYTES:
             raise DocumentError(
@@ -175,7 +176,7 @@ def refusal(place: Place, error: Any) -> Exception:
                 f"{place} was replaced since its event; the event of the new object starts a run"
             )
         case _:
-            return RuntimeError(f"{place} could not be read: {error}")
+            return cast("Exception", error)
 
 
 def pdf_pages(place: Place, data: bytes) -> list[Page]:
@@ -264,7 +265,7 @@ def parts_of(pages: Iterable[Page], together: int) -> Iterator[list[int]]:
 # scan
 
 
-def start_scan(document: Document, home: tuple[str, str]) -> str:
+def start_scan(document: Document) -> str:
     """Have Textract read a document; asked again with the same token, it gives the same job."""
     place = document.place
     s3: dict[str, str] = {"Bucket": place.bucket, "Name": place.key}
@@ -274,6 +275,16 @@ def start_scan(document: Document, home: tuple[str, str]) -> str:
         DocumentLocation={"S3Object": s3}, ClientRequestToken=current_step().idempotency_key
     )
     return str(answer["JobId"])
+
+
+def status_of(job: str) -> str:
+    """Return how a job stands; one that cannot be asked about may still be in progress."""
+    try:
+        return str(scanned(job)["JobStatus"])
+    except Exception as error:
+        if may_pass(error):
+            return IN_PROGRESS
+        raise
 
 
 def scanned(job: str, after: str | None = None) -> dict[str, Any]:

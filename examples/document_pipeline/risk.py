@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from entities import Fact
 from pydantic import BaseModel
-from services import client
+from services import Unfinished, client
 
 CLASSES = {"low": 0, "medium": 20, "high": 40, "blocked": 100}
 UNKNOWN = 15
@@ -54,7 +54,7 @@ def batch(table: str, names: list[str]) -> Iterator[dict[str, dict[str, str]]]:
         asked = answer.get("UnprocessedKeys") or {}
         if not asked:
             return
-    raise RuntimeError(f"DynamoDB gives no answer for all of {table}: it is throttled; try later")
+    raise Unfinished(f"DynamoDB gives no answer for all of {table}: it is throttled; try later")
 
 
 def name_key(name: str) -> str:

@@ -28,7 +28,7 @@ from ..agents.converse import PATIENCE, Answer, ConverseServer, Request
 from ..approvals.mail import moto_server
 from ..approvals.mail.moto_server import Moto
 from ..durable.aws.conftest import aws, aws_session, local_runner  # noqa: F401
-from ..durable.aws.stage import HttpServer, until
+from ..durable.aws.stage import HttpServer, free_port, until
 from ..durable.aws.worlds import AwsWorld
 from .document_stage import (
     ALICE,
@@ -338,6 +338,24 @@ def test_what_cannot_be_read_fails_in_words_and_costs_nothing(
         assert why in said, said
     assert bedrock.asked == []
     assert stage.keys() == []
+
+
+def test_a_service_that_is_away_for_minutes_is_waited_for(
+    stage: Stage, runner: Runner, bedrock: Bedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = stage.put("order.pdf", SMALL)
+    clients = module("services").client
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL_DYNAMODB", f"http://127.0.0.1:{free_port()}")
+        clients.cache_clear()
+        (name,) = stage.start.start_all(event, stage.start.in_journal(runner.engine))
+        runner.settle()
+        run = runner.engine.get(name)
+        assert [(wait.path, wait.kind) for wait in run.waiting_for()] == [("enrich", "retry")]
+    clients.cache_clear()
+    stage.settle(runner)
+    assert run.result(timeout=0)["risk"] == 20
+    assert len(bedrock.asked) == 2
 
 
 def test_a_pdf_that_only_restricts_its_use_is_read(stage: Stage, runner: Runner) -> None:
