@@ -121,7 +121,7 @@ def _check_distinct(votes: Sequence[Decision], request: ApprovalRequest) -> None
 
 
 def _by_nobody(ended: str | None, request: ApprovalRequest, now: datetime) -> Decision:
-    expired = ended != WITHDRAWN
+    expired = ended == EXPIRED  # whatever else closed a callback, it is no yes by default
     held = request.on_timeout if expired and request.on_timeout != "raise" else None
     return Decision(
         request_id=request.id,

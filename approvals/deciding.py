@@ -42,6 +42,8 @@ from .terms import Rung, Terms
 from .web import Web
 
 WITHDRAWN_TYPE = "perdure.Withdrawn"
+RECALLED = "recalled"
+"""Why a callback of a quorum closed once the others had decided."""
 
 
 def check_subject(digest: str, terms: Terms) -> None:
@@ -170,7 +172,7 @@ class _Asking:
         """Wait for the votes, and return what they come to."""
         found = await self._found()
         now = self.request.deadline
-        if found.ended == WITHDRAWN:
+        if found.ended not in (None, EXPIRED):
             now = await value_of(self.scope.now())
         return outcome_of(found, self.request, self.terms.form, now)
 
@@ -201,9 +203,7 @@ class _Asking:
             cast, ended = await _result_of(ballot)
             votes += [(approver, each) for each in cast]
             ends.add(ended)
-        return Found(
-            votes, EXPIRED if EXPIRED in ends else WITHDRAWN if WITHDRAWN in ends else None
-        )
+        return Found(votes, next((each for each in (EXPIRED, WITHDRAWN) if each in ends), None))
 
     async def _count(self, scope: Any) -> None:
         """Wait until the quorum is decided."""
@@ -279,7 +279,7 @@ async def _result_of(ballot: Any) -> tuple[list[Any], str | None]:
     except CallbackTimeoutError:
         return [], EXPIRED
     except CallbackError as error:
-        return [], None if error.error_type == WITHDRAWN_TYPE else WITHDRAWN
+        return [], RECALLED if error.error_type == WITHDRAWN_TYPE else WITHDRAWN
 
 
 async def _in_favour(ballot: Any) -> None:

@@ -125,6 +125,14 @@ def test_a_callback_that_somebody_failed_is_withdrawn_at_that_time(
     assert it.result() == ["withdrawn", False, "2026-01-01T00:01:00+00:00"]
 
 
+@pytest.mark.parametrize("type", ["Other", "perdure.Withdrawn"])
+def test_a_callback_that_somebody_failed_is_no_yes_by_default(scene: Scene, type: str) -> None:
+    it = scene.ask(on_timeout="approve")
+    [callback] = it.callbacks.values()
+    scene.runner.engine.fail_callback(callback, "no", type)
+    assert it.result() == ["withdrawn", False, "the text"]
+
+
 def test_a_cancelled_run_takes_no_answer(scene: Scene) -> None:
     it = scene.ask()
     [callback] = it.callbacks.values()
