@@ -5,8 +5,9 @@ The names below are loaded when first used, so that importing this package stays
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazily
 
 if TYPE_CHECKING:
     from .async_context import AsyncContext
@@ -82,7 +83,6 @@ _HOMES = {
     "operations": "ErrorObject Operation OperationStatus OperationType",
     "retry": "RetryPolicy",
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AsyncContext",
@@ -141,11 +141,4 @@ __all__ = [
     "durable_execution",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

@@ -9,8 +9,9 @@ engine nor a YAML parser, which the first rendering does.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perdure.durable.lazy import lazily
 
 if TYPE_CHECKING:
     from .errors import Problem, PromptError
@@ -26,7 +27,6 @@ _HOMES = {
     "inputs": "InputField InputType",
     "prompt": "Message Prompt Rendered",
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "InputField",
@@ -40,11 +40,4 @@ __all__ = [
     "fence",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

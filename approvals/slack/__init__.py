@@ -5,22 +5,16 @@ The names below are loaded when first used; slack_sdk is loaded when Slack is sp
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perdure.durable.lazy import lazily
 
 if TYPE_CHECKING:
     from .channel import Slack
     from .incoming import SlackIn
 
-_MODULES = {"Slack": "channel", "SlackIn": "incoming"}
+_HOMES = {"channel": "Slack", "incoming": "SlackIn"}
 
 __all__ = ["Slack", "SlackIn"]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

@@ -4,8 +4,9 @@ The journal is kept by the service; this package speaks its API. The same handle
 the embedded engine, unchanged.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy import lazily
 from .invocation import handle
 
 if TYPE_CHECKING:
@@ -15,14 +16,5 @@ if TYPE_CHECKING:
 __all__ = ["LambdaEngine", "LambdaExecution", "handle"]
 
 
-def __getattr__(name: str) -> Any:
-    # An invocation has no use for them, and its cold start none for their modules.
-    if name == "LambdaEngine":
-        from .engine import LambdaEngine
-
-        return LambdaEngine
-    if name == "LambdaExecution":
-        from .executions import LambdaExecution
-
-        return LambdaExecution
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# An invocation has no use for them, and its cold start none for their modules.
+__getattr__ = lazily(__name__, {"engine": "LambdaEngine", "executions": "LambdaExecution"})

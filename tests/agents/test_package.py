@@ -61,4 +61,5 @@ def test_replaying_a_call_loads_no_model_library(tmp_path: Path) -> None:
 def test_no_name_of_the_package_is_a_module_of_it() -> None:
     modules = {path.stem for path in Path(agents.__file__).parent.glob("*.py")}
     assert not modules & set(agents.__all__)
-    assert set(agents.__all__) == set(agents._MODULES)
+    homes = agents._HOMES
+    assert set(agents.__all__) == {name for names in homes.values() for name in names.split()}
