@@ -86,6 +86,7 @@ class Road:
     def clear(self, fault: Fault | None, harmed: Iterable[int]) -> None:
         """Count anew, and harm these calls."""
         self.calls = 0
+        self.reads: list[int] = []
         self.harm = 0
         self.ended: set[str] = set()
         self._fault = fault
@@ -100,6 +101,7 @@ class Road:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         with self._lock:
             self.calls += 1
+            self.reads += [self.calls] if request.command == "GET" else []
             fault = self._fault if self.calls in self._harmed else None
             self.harm += fault is not None
         if fault is None:

@@ -68,13 +68,24 @@ async def retried(bodies: Bodies, context: Any) -> Any:
     return [flaky, await context.child("child", lambda c: c.step("in", bodies.do, "in"))]
 
 
+async def paged(bodies: Bodies, context: Any) -> Any:
+    sizes = []
+    for n in range(24):
+        name = f"page-{n}"
+        text = await context.step(name, lambda name=name: bodies.do(name) + "x" * 240_000)
+        sizes.append(len(text) > 240_000)
+    await context.sleep(1)
+    return [all(sizes), len(sizes)]
+
+
 BODIES: dict[str, tuple[Any, Any]] = {
     "sequential": (sequential, ["a", "b", "c", "once"]),
     "mapped": (mapped, [f"first-{n}second-{n}" for n in range(5)]),
     "called-back": (called_back, ["before", "yes", "after"]),
     "retried": (retried, ["flaky", "in"]),
 }
-SHAPES = pytest.mark.parametrize("shape", BODIES)
+SHAPES = pytest.mark.parametrize("shape", list(BODIES))
+BODIES["paged"] = (paged, [True, 24])
 
 
 class Faulty:
@@ -170,6 +181,21 @@ def test_a_service_that_is_away_for_a_while_loses_and_repeats_nothing(
 
     # More than the client tries again for: the invocation fails, and there is another one.
     faulty.run(kind, shape, away, *range(first, first + 4))
+
+
+@pytest.mark.parametrize("name", ["KMSDisabledException", "token", "unavailable", "cut-before"])
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_fault_while_the_state_is_read_loses_and_repeats_nothing(
+    faulty: Faulty, name: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.durable.aws.client.PAUSES", (0.01, 0.02))
+    faulty.run("sync", "paged", None)
+    first = faulty.road.reads[0]
+    fault = next(fault for fault in FAULTS if fault.name == name)
+
+    bodies = faulty.run("sync", "paged", fault, *range(first, first + times))
+
+    assert set(bodies.runs.values()) == {1}
 
 
 @pytest.mark.full
