@@ -58,9 +58,14 @@ def objects(bucket: str, prefix: str, *, write: bool) -> Statement:
     return allow("KeepLargeValues", actions, Sub(f"${{{bucket}.Arn}}/{prefix}*"))
 
 
-def secrets(*arns: Any) -> Statement:
-    """Allow to read these secrets."""
-    return allow("ReadSecrets", ("secretsmanager:GetSecretValue",), *arns)
+def secret(arn: Any) -> Statement:
+    """Allow to read a secret of the template's."""
+    return allow("ReadKeys", ("secretsmanager:GetSecretValue",), arn)
+
+
+def secret_or_parameter(arn: Any) -> Statement:
+    """Allow to read a secret that is named when the stack is made, whichever service has it."""
+    return allow("ReadSlack", ("secretsmanager:GetSecretValue", "ssm:GetParameter"), arn)
 
 
 def mailing(identity: str) -> Statement:

@@ -131,8 +131,10 @@ def _parameters(functions: Sequence[Function], options: Options) -> Resource:
     if options.slack:
         made[_SLACK] = {
             "Type": "String",
-            "AllowedPattern": "^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$",
-            "Description": "ARN of a secret in JSON with SLACK_BOT_TOKEN and SLACK_SIGNING_SECRET",
+            "AllowedPattern": "^arn:[^:]+:(secretsmanager:[^:]+:[0-9]{12}:secret:.+|"
+            "ssm:[^:]+:[0-9]{12}:parameter/.+)$",
+            "Description": "ARN of a secret, or of a parameter of Systems Manager, that holds JSON "
+            "with SLACK_BOT_TOKEN and SLACK_SIGNING_SECRET",
         }
     if options.email:
         made["MakeEmailIdentity"] = {
@@ -201,8 +203,7 @@ def _permissions(function: Function, options: Options) -> list[Statement]:
     ]
     if options.bucket:
         stated.append(permissions.objects(_BUCKET, PREFIX, write=True))
-    if options.approvals:
-        stated.append(permissions.secrets(*_secrets(options)))
+    stated += _reading(options)
     if options.email:
         stated.append(permissions.mailing(options.email))
     for number, model in enumerate(options.bedrock, 1):
@@ -239,11 +240,17 @@ def _secrets(options: Options) -> tuple[Ref, ...]:
     return (Ref(_KEYS), Ref(_SLACK)) if options.slack else (Ref(_KEYS),)
 
 
+def _reading(options: Options) -> list[Statement]:
+    """Return what it takes to read the secrets."""
+    stated = [permissions.secret(Ref(_KEYS))] if options.approvals else []
+    return [*stated, permissions.secret_or_parameter(Ref(_SLACK))] if options.slack else stated
+
+
 def _receiver(functions: Sequence[Function], options: Options) -> Resource:
     stated = [
         permissions.logging_to("ReceiverLogs"),
         permissions.deciding(each.parameter for each in functions),
-        permissions.secrets(*_secrets(options)),
+        *_reading(options),
     ]
     if options.bucket:
         stated.append(permissions.objects(_BUCKET, PREFIX, write=False))

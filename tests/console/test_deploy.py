@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from perdure.approvals import office
+from perdure.approvals.mail import channel
 from perdure.console.stack import Function, Options, template
 from perdure.console.yaml_tags import dump
+from perdure.durable.aws import offload, secrets
 
 from .stacks import Template, found_by_cfn_lint, pairwise, read, roles, statements, without_sam
 
@@ -43,7 +46,8 @@ ALLOWED = {
         "lambda:GetDurableExecutionHistory",
     },
     "KeepLargeValues": {"s3:GetObject", "s3:PutObject"},
-    "ReadSecrets": {"secretsmanager:GetSecretValue"},
+    "ReadKeys": {"secretsmanager:GetSecretValue"},
+    "ReadSlack": {"secretsmanager:GetSecretValue", "ssm:GetParameter"},
     "SendMail": {"ses:SendEmail", "ses:SendRawEmail"},
     "AskModel": {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"},
     "InvokeFunctions": {"lambda:InvokeFunction"},
@@ -287,6 +291,22 @@ def test_lambda_finds_the_handlers_that_the_template_names(perdure: Any, target:
     made = deployed(perdure, target, "--no-approvals")
     for each in functions_of(made).values():
         assert is_handler(each["Handler"], perdure.folder)
+
+
+def test_lambda_finds_the_receiver_that_the_template_names(tmp_path: Path) -> None:
+    assert is_handler(functions_of(everything())["Receiver"]["Handler"], tmp_path)
+
+
+def test_each_setting_of_the_template_is_one_that_is_read() -> None:
+    made = functions_of(everything()).values()
+    assert {name for each in made for name in each["Environment"]["Variables"]} == {
+        offload.BUCKET,
+        offload.PREFIX,
+        secrets.VARIABLE,
+        office.VARIABLE,
+        channel.FROM,
+        channel.REGION,
+    }
 
 
 def is_handler(handler: str, folder: Path) -> bool:
