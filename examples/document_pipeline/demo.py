@@ -170,7 +170,8 @@ def show_mail(url: str) -> str:
     with DIRECT.open(f"{url}/moto-api/data.json", timeout=10) as answer:
         sent = json.load(answer)["ses"]["RawMessage"][-1]["raw_data"]
     mail = email.message_from_string(sent, policy=email.policy.default)
-    text = mail.get_body(("plain",)).get_content()
+    body = mail.get_body(("plain",))
+    text = body.get_content() if body is not None else ""
     print(f"mail       to {mail['To']}: {mail['Subject']}\n")
     print("\n".join(f"    {line}" for line in text.splitlines()))
     link = LINK.search(text)

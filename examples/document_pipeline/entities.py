@@ -104,12 +104,14 @@ def facts_of(
     scope: Context, pages: list[Page], model: str, budget: Budget | None
 ) -> list[dict[str, Any]]:
     """Ask a model what some pages say; return its facts, checked, as plain data."""
-    asking = {"model": model, "budget": budget, "max_tokens": MOST_TOKENS, "output": Entities}
+    asking: dict[str, Any] = {"model": model, "budget": budget, "max_tokens": MOST_TOKENS}
     if CITES.match(model):
-        reply = llm(scope, "extract", with_documents(pages), tool_choice="auto", **asking)
+        reply = llm(
+            scope, "extract", with_documents(pages), output=Entities, tool_choice="auto", **asking
+        )
     else:
         inputs = {"pages": [page.text for page in pages], "attached": False}
-        reply = llm(scope, "extract", EXTRACT, inputs=inputs, **asking)
+        reply = llm(scope, "extract", EXTRACT, inputs=inputs, output=Entities, **asking)
     cited = list(citations(reply.record["message"]["data"]["content"], pages))
     return [fact.model_dump() for fact in checked(reply.output, pages, cited)]
 

@@ -185,7 +185,8 @@ def summarize(
         "reasons": "\n".join(risk.reasons) or "nothing",
     }
     options: dict[str, Any] = {"model": request.model, "budget": request.budget}
-    return llm(context, "summarize", SUMMARIZE, inputs=inputs, **options).text
+    reply = llm(context, "summarize", SUMMARIZE, inputs=inputs, **options)
+    return str(reply.text)
 
 
 def said_by(facts: list[Fact]) -> str:

@@ -115,8 +115,8 @@ def text_of(scope: Context, place: Place, home: tuple[str, str], together: int) 
 
 def read_pages(home: tuple[str, str], document: Document, numbers: list[int]) -> list[Page]:
     """Return some pages of a document whose text was read."""
-    kept = map(Page.model_validate, read_json(home[0], document.text))
-    return [page for page in kept if page.number in numbers]
+    pages = map(Page.model_validate, read_json(home[0], document.text))
+    return [page for page in pages if page.number in numbers]
 
 
 # extract
@@ -127,9 +127,8 @@ def extract(place: Place, home: tuple[str, str], together: int) -> Document:
     if place.suffix not in SUFFIXES:
         raise DocumentError(f"{place} is none of {', '.join(SUFFIXES)}")
     found, data = fetch(place)
-    pages = (
-        pdf_pages(found, data) if found.suffix == ".pdf" else [Page(number=1, text="", scan=True)]
-    )
+    picture = [Page(number=1, text="", scan=True)]
+    pages = pdf_pages(found, data) if found.suffix == ".pdf" else picture
     return kept(found, len(data), pages, home, "pages.json", together)
 
 
