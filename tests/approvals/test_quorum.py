@@ -130,6 +130,17 @@ def test_a_callback_that_somebody_failed_ends_it_unless_others_do(
     assert it.result() == ["withdrawn", "2026-01-01T00:01:00+00:00"]
 
 
+def test_approvers_that_change_in_the_code_do_not_touch_what_is_asked(scene: Scene) -> None:
+    approvers = list(THREE)
+    it = ask(scene, approvers=approvers)
+    approvers[:] = [DAVE, ALICE]
+    it.vote(BOB)
+    it = scene.restarted(it)
+    it.vote(CAROL)
+    assert it.result() == ["approved", True, [[BOB, "approved"], [CAROL, "approved"]]]
+    assert scene.recorder.told("send") == THREE
+
+
 class TestByHand:
     def test_a_vote_counts_for_the_approver_whose_callback_it_is(self, scene: Scene) -> None:
         it = ask(scene)
