@@ -22,6 +22,7 @@ from typing import Any
 
 from ..completion import Reason, read_summary
 from ..events import Event, EventKind, fold
+from ..offloaded import text_of
 from ..operations import Operation, OperationType, SubType
 from ..records import plain_json
 from .wire import MAX_ERROR, Update, updates_of
@@ -55,7 +56,7 @@ class Generations:
             if kind == "f":
                 outcomes[id, number] = state
             elif kind == "r":
-                self._take_up(id, json.loads(state.payload or "{}"))
+                self._take_up(id, json.loads(text_of(state.payload or "{}")))
             else:
                 found.setdefault(id, {})[number] = state
         return {id: self._current(id, each, outcomes) for id, each in found.items()}

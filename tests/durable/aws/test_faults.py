@@ -13,11 +13,12 @@ import pytest
 
 from perdure.durable import RetryPolicy, current_step
 from perdure.durable.aws import service
+from perdure.durable.hold import FAILED
 
 from ..both import durable
 from .faults import FAULTS, Fault, Road
-from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving
-from .worlds import AwsExecution, AwsWorld, Outcome
+from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving, until
+from .worlds import AwsWorld, Outcome
 
 QUICK = RetryPolicy(max_attempts=5, initial_delay=1, backoff_rate=1, jitter="none")
 SEED = 7
@@ -30,6 +31,7 @@ class Bodies:
         self.road = road
         self.runs: Counter[str] = Counter()
         self.again: list[str] = []
+        self.resumed = False
 
     def do(self, name: str, fails: int = 0) -> str:
         if name in self.road.ended:
@@ -38,6 +40,13 @@ class Bodies:
         if current_step().attempt <= fails:
             raise TimeoutError(name)
         return name
+
+    def mended(self, name: str) -> str:
+        """Do what fails in one branch, until the run is resumed."""
+        if name == "work-1" and not self.resumed:
+            self.road.ended.discard(name)
+            raise ConnectionError(name)
+        return self.do(name)
 
 
 async def sequential(bodies: Bodies, context: Any) -> Any:
@@ -68,6 +77,14 @@ async def retried(bodies: Bodies, context: Any) -> Any:
     return [flaky, await context.child("child", lambda c: c.step("in", bodies.do, "in"))]
 
 
+async def held(bodies: Bodies, context: Any) -> Any:
+    async def branch(inner: Any, item: int) -> Any:
+        before = await inner.step(f"before-{item}", bodies.do, f"before-{item}")
+        return before + await inner.step(f"work-{item}", bodies.mended, f"work-{item}")
+
+    return list(await context.map("all", range(3), branch, max_concurrency=1))
+
+
 async def paged(bodies: Bodies, context: Any) -> Any:
     sizes = []
     for n in range(24):
@@ -84,6 +101,7 @@ BODIES: dict[str, tuple[Any, Any]] = {
     "called-back": (called_back, ["before", "yes", "after"]),
     "retried": (retried, ["flaky", "in"]),
 }
+BODIES["held"] = (held, [f"before-{n}work-{n}" for n in range(3)])
 SHAPES = pytest.mark.parametrize("shape", list(BODIES))
 BODIES["paged"] = (paged, [True, 24])
 
@@ -104,8 +122,17 @@ class Faulty:
             return await body(bodies, context)
 
         self.road.clear(fault, harmed)
-        run = self.world.start(durable(kind, handle, name=f"{shape}-{kind}"))
-        outcome = self._outcome(run, shape)
+        holding = shape == "held"
+        handler = durable(kind, handle, name=f"{shape}-{kind}", hold_on_failure=holding)
+        run = self.world.start(handler)
+        waits_for = {"called-back": "answer", "held": FAILED}.get(shape)
+        if waits_for is not None:
+            until(lambda: run.ended() or run.callback_id(waits_for), "the end, or the callback")
+            bodies.resumed = True
+            self.road.ended.discard("work-1")
+            if not run.ended():
+                run.send(waits_for, None if holding else "yes")
+        outcome = run.outcome()
         if fault is not None and fault.final and self.road.harm:
             assert outcome.error is not None
             assert outcome.error[0] == "perdure.ServiceError"
@@ -115,14 +142,6 @@ class Faulty:
         assert bodies.again == [], "what was recorded ran again"
         assert run.invocations() <= 8
         return bodies
-
-    def _outcome(self, run: AwsExecution, shape: str) -> Outcome:
-        if shape == "called-back":
-            while not run.ended() and run.callback_id("answer") is None:
-                pass
-            if not run.ended():
-                run.send("answer", "yes")
-        return run.outcome()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from perdure.agents.ledgers import ledger_of
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import (
     BatchError,
+    CallbackTimeoutError,
     Completion,
     OperationError,
     RetryPolicy,
@@ -378,6 +379,25 @@ def test_a_callback_that_timed_out_is_opened_again(world: World, make: Make) -> 
     run.send("answer", "at last")
 
     assert run.outcome() == Outcome("at last")
+
+
+def test_a_callback_that_failed_is_met_as_the_same_error_in_every_invocation(
+    world: World, make: Make
+) -> None:
+    seen: list[str] = []
+
+    async def meets(event: Any, context: Any) -> Any:
+        try:
+            await context.wait_for_callback("review", lambda id: None, timeout=1)
+        except CallbackTimeoutError as error:
+            seen.append(str(error))
+        await context.sleep(1)
+        return len(set(seen))
+
+    run = world.start(holding(make, meets))
+
+    assert run.outcome() == Outcome(1)
+    assert len(seen) >= 2
 
 
 def test_a_failed_invoke_is_made_again(world: World, make: Make) -> None:
