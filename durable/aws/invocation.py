@@ -13,6 +13,7 @@ from ..handler import Handler
 from ..host import Host
 from ..invocation import conclude
 from ..session import Ending, Failed, Pending
+from .offload import NotKeptError
 from .service import LambdaService, ServiceError
 from .session import AwsSession
 from .wire import output
@@ -64,6 +65,11 @@ def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
         ending = _conclude(handler, session)
         while isinstance(ending, Pending) and session.goes_on(ending):
             ending = _conclude(handler, session)
+    except NotKeptError as error:
+        if error.transient or not handler.hold_on_failure:
+            raise
+        session.hold(error_object(error))
+        ending = Pending()
     except InvocationEnded:
         ending = Pending()
     if session.revoked:

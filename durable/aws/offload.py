@@ -36,6 +36,10 @@ REMEMBERED = 64 * 1024 * 1024
 """Characters of values that were read and are kept in memory."""
 
 
+class NotKeptError(ServiceError):
+    """A large value could not be put into S3; what refers to it was not written either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Where large values go."""
@@ -55,7 +59,7 @@ class Store:
         """Put texts, and return what refers to each.
 
         Raises:
-            ServiceError: one of them could not be put.
+            NotKeptError: one of them could not be put.
         """
         return _each(lambda text: self._put_text(execution, text), texts)
 
@@ -131,7 +135,7 @@ class Store:
                 f"{words_of(error)}. The function's role needs s3:PutObject there, and "
                 f"{BUCKET} a bucket that exists"
             )
-            raise ServiceError(told, transient=is_transient(error)) from error
+            raise NotKeptError(told, transient=is_transient(error)) from error
 
 
 def fetch(reference: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ..events import Event
 from ..gates import Link
@@ -22,8 +23,25 @@ _log = logging.getLogger("perdure")
 _T = OperationType
 _KEPT_APART = (_T.STEP.value, _T.CONTEXT.value)
 """Operations whose results only handlers read; what others read goes as it is."""
+LIMITS = "PERDURE_LIMITS"
+"""The variable with limits of the user's: a JSON object of fields of `Limits`."""
 RESERVE = 5
 """Operations kept free where a run is held when it fails: to hold it, and to resume it."""
+
+
+def limits_of(environment: Mapping[str, str], store: Store | None) -> Limits:
+    """Return the limits of a function's runs, some of them set by its environment.
+
+    Raises:
+        UsageError: what is set cannot be meant.
+    """
+    limits = Limits.aws()
+    if text := environment.get(LIMITS):
+        limits = limits.with_settings(text, LIMITS)
+    if store is None:
+        return replace(limits, offloaded=None)
+    largest = limits.offloaded or Limits().payload
+    return replace(limits, offloaded=largest, replay_children=largest)
 
 
 class Outgoing:

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -23,14 +22,13 @@ from ..events import Event, EventKind, fold
 from ..group_commit import GroupCommit, Ticket
 from ..hold import holds, opening
 from ..invocation import Wakeable
-from ..limits import Limits
 from ..offloaded import text_of
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from ..reopening import reopened_by_resume
 from ..session import Ending, Pending, Reply, Succeeded, hear, is_news
 from .generations import Generations, names_of
 from .offload import Store
-from .outgoing import Outgoing
+from .outgoing import Outgoing, limits_of
 from .service import LambdaService, ServiceError
 from .watch import Watch
 from .wire import Update, error_of, execution_update, operation_of, wire_error
@@ -39,8 +37,6 @@ _log = logging.getLogger("perdure")
 _S, _T = OperationStatus, OperationType
 _K = EventKind
 _TIMED = frozenset({_K.WAIT_STARTED, _K.CALLBACK_STARTED, _K.STEP_RETRIED, _K.INVOKE_STARTED})
-LIMITS = "PERDURE_LIMITS"
-"""The variable with limits of the user's: a JSON object of fields of `Limits`."""
 LOOK = 5_000
 """Milliseconds after which to ask again for what others end at any time, while this runs anyway."""
 SOONEST = 100
@@ -67,7 +63,7 @@ class AwsSession:
         self.address = arn
         self.seed = blake2b(arn.encode(), digest_size=8).hexdigest()
         store = Store.of(os.environ)
-        self.limits = _limits(os.environ, store)
+        self.limits = limits_of(os.environ, store)
         self.cautious = False
         self.replay_only = False
         self.home = None
@@ -145,6 +141,17 @@ class AwsSession:
         else:
             updates = self._generations.resume(self.operations, held, reopened, now)
         self.wait(self._queue(updates, None))
+
+    def hold(self, error: ErrorObject) -> None:
+        """Keep a run open that failed for a reason of its own, with nothing more of it written.
+
+        Raises:
+            ServiceError: it could not be written.
+            InvocationEnded: the service takes no more of this invocation.
+        """
+        event = opening(self.operations, error, self._clock.now())
+        fold(self.operations, event)
+        self.wait(self._queue(self._updates([event]), None))
 
     def _read_batches(self) -> None:
         """Fetch what batches came to: which of their branches failed is asked of it."""
@@ -384,13 +391,3 @@ class AwsSession:
             id: state for id, state in self._news.items() if is_news(self.operations[id], state)
         }
         return Reply(operations=tuple(self._news.values()), ended=self.revoked)
-
-
-def _limits(environment: Mapping[str, str], store: Store | None) -> Limits:
-    limits = Limits.aws()
-    if text := environment.get(LIMITS):
-        limits = limits.with_settings(text, LIMITS)
-    if store is None:
-        return replace(limits, offloaded=None)
-    largest = limits.offloaded or Limits().payload
-    return replace(limits, offloaded=largest, replay_children=largest)

@@ -17,7 +17,7 @@ from perdure.durable import (
     UsageError,
     durable_execution,
 )
-from perdure.durable.aws.session import LIMITS
+from perdure.durable.aws.outgoing import LIMITS
 
 from .worlds import AwsWorld, Outcome
 

@@ -341,6 +341,24 @@ def test_a_bucket_that_is_not_there_fails_the_run_in_words_that_help(
     assert ran == [1]
 
 
+def test_a_held_run_goes_on_when_there_is_a_bucket(
+    bucket: Bucket, aws: AwsWorld, make: Make
+) -> None:
+    ran: list[int] = []
+
+    async def waits_for_bucket(event: Any, context: Any) -> Any:
+        return len(await context.step("large", lambda: ran.append(1) or "x" * LARGE))
+
+    bucket.remove()
+    run = aws.start(forgetful(make, waits_for_bucket, hold_on_failure=True))
+    assert "s3:PutObject" in run.held()
+    bucket.empty()
+    run.resume()
+
+    assert run.outcome() == Outcome(LARGE)
+    assert ran == [1, 1]
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_what_s3_refuses_for_the_moment_is_put_again(
     bucket: Bucket, aws: AwsWorld, make: Make, monkeypatch: pytest.MonkeyPatch, status: int

@@ -15,7 +15,6 @@ import pytest
 from perdure.durable import (
     Context,
     ErrorObject,
-    Limits,
     SystemClock,
     UsageError,
     durable_execution,
@@ -401,8 +400,7 @@ def test_a_retry_is_not_started_before_the_service_calls_it_ready(
 def test_a_result_over_the_size_of_an_output_is_checkpointed(
     aws: AwsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roomy = Limits(payload=20_000_000)
-    monkeypatch.setattr(session.Limits, "aws", lambda: roomy)
+    monkeypatch.setenv("PERDURE_LIMITS", '{"execution": 20000000}')
 
     @durable_execution(name="huge")
     def huge(event: Any, context: Context) -> Any:
