@@ -6,7 +6,7 @@ payload and error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -153,11 +153,12 @@ def _shape(operation: Operation) -> dict[str, Any]:
 OWN_WORDS = "in the engine's own words"
 """The message of what timed out: it is the service's on AWS. What is kept with a held failure that
 was resumed is an engine's own, too."""
+ALL = ("id", "type", "subtype", "status", "attempt", "payload", "error")
 Act = Callable[[Run], None]
 
 
-def differences(one: Fared, other: Fared) -> list[str]:
-    """Return in words what two runs did not have in common."""
+def differences(one: Fared, other: Fared, alike: Sequence[str] = ALL) -> list[str]:
+    """Return in words what two runs did not have in common; `alike` is what operations should."""
     found = []
     if one.value != other.value:
         found.append(f"result: {one.value!r} and {other.value!r}")
@@ -167,7 +168,7 @@ def differences(one: Fared, other: Fared) -> list[str]:
         mine, its = one.operations.get(path), other.operations.get(path)
         if mine is None or its is None:
             found.append(f"{path}: {mine} and {its}")
-        elif mine != its:
-            differing = {key: (mine[key], its[key]) for key in mine if mine[key] != its[key]}
-            found.append(f"{path}: {differing}")
+            continue
+        differing = {key: (mine[key], its[key]) for key in alike if mine[key] != its[key]}
+        found += [f"{path}: {differing}"] if differing else []
     return found
