@@ -7,7 +7,15 @@ import os
 import time
 from pathlib import Path
 
-from perdure.approvals import ApprovalError, Email, Slack, SlackIn, Smtp, await_approval
+from perdure.approvals import (
+    ApprovalError,
+    Email,
+    Slack,
+    SlackIn,
+    Smtp,
+    await_approval,
+    require_approval,
+)
 from perdure.approvals.people import account
 from perdure.durable import durable_execution
 
@@ -90,3 +98,17 @@ def breaks(event, context):
     """Fail with the decision in hand."""
     decision = await_approval(context, "x", approvers=[ALICE], via=[Email()])
     raise ApprovalError(f"could not go on with {decision!r}")
+
+
+def pay(usd: int, to: str):
+    """Pay somebody."""
+    with (HERE / "paid.txt").open("a") as file:
+        file.write(f"{usd} {to}\n")
+    return usd
+
+
+@durable_execution
+def pays(event, context):
+    """Pay what alice lets it pay."""
+    ways = {"approvers": [ALICE], "via": [Email()], "allow": ["approve", "reject", "edit"]}
+    return require_approval(pay, **ways)(context, 100, "carol")

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 from ..slack.clicks import buttons
-from .house import ALICE, BOB, House, words
+from .house import ALICE, BOB, House, house_in, words
 
 
-def test_a_press_in_the_mail_completes_the_run_and_all_copies_say_so(up: House) -> None:
-    up.ask()
-    answer = up.press(up.link(ALICE), "approve", comment="ok")
-    assert answer.status_code == 200
-    assert f"Recorded: approved by {ALICE}" in words(answer)
-    result = up.until_ended("r1")
+@pytest.fixture(scope="module")
+def approved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Any]]:
+    """A house where alice pressed the button behind the link in her mail, and the run's result."""
+    with house_in(tmp_path_factory.mktemp("house")) as house:
+        house.serve()
+        house.ask()
+        answer = house.press(house.link(ALICE), "approve", comment="ok")
+        assert answer.status_code == 200
+        assert f"Recorded: approved by {ALICE}" in words(answer)
+        yield house, house.until_ended("r1")
+
+
+def test_all_copies_say_so(approved: tuple[House, Any]) -> None:
+    house, result = approved
     assert (result["kind"], result["by"]) == ("approved", ALICE)
-
-    [message] = up.slack.posts
+    [message] = house.slack.posts
     assert f"Approved by {ALICE}" in message["text"]
     assert not buttons(message)
     for each in (ALICE, BOB):
-        assert f"Approved by {ALICE}" in up.mails(each)[-1]
-        assert "| ok" in up.mails(each)[-1]
-    with up.signed_in() as me:
+        assert f"Approved by {ALICE}" in house.mails(each)[-1]
+        assert "| ok" in house.mails(each)[-1]
+    with house.signed_in() as me:
         assert me.inbox() == []
 
 
-def test_show_says_who_when_how_why_and_what(up: House) -> None:
-    up.ask()
-    up.press(up.link(ALICE), "approve", comment="ok")
-    result = up.until_ended("r1")
-    shown = up("show", "r1").stdout
+def test_show_says_who_when_how_why_and_what(approved: tuple[House, Any]) -> None:
+    house, result = approved
+    shown = house("show", "r1").stdout
     assert f"approved by {ALICE} (link, email)" in shown
     assert ' UTC, "ok", fingerprint ' in shown
     assert result["digest"][:8] in shown
-    record = up.record("r1")
+    record = house.record("r1")
     assert record["digest"] == result["digest"]
     decision = record["decision"]
     assert decision["at"].endswith("+00:00")
     assert (decision["by"], decision["channel"], decision["comment"]) == (ALICE, "email", "ok")
-    [line] = up("audit", "r1").stdout.splitlines()
+    [line] = house("audit", "r1").stdout.splitlines()
     assert json.loads(line)["decision"] == decision
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from perdure.approvals.requests import canonical, digest_of
 
-from .house import ALICE, BOB, House, words
+from .house import ALICE, BOB, House, house_in, words
 
 HOSTILE = (
     "<!channel> <!here> <@U1> <script>alert(1)</script> *bold* _it_ `code` & &amp; &lt;b&gt;\n"
@@ -23,11 +23,15 @@ HIDDEN = re.compile("[\u202e\u2066\x1b\x07\u200b]")
 SUBJECT = HOSTILE * (1_000_000 // len(HOSTILE)) + "the very end"
 
 
-@pytest.fixture
-def asked(up: House) -> House:
-    (up.folder / "subject.txt").write_bytes(SUBJECT.encode())
-    up.ask(file="subject.txt")
-    return up
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house where that is asked."""
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "subject.txt").write_bytes(SUBJECT.encode())
+    with house_in(folder) as house:
+        house.serve()
+        house.ask(file="subject.txt")
+        yield house
 
 
 def test_slack_shows_text_within_its_limits_and_says_how_much_is_not_shown(asked: House) -> None:
