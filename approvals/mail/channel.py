@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from .smtp import URL, Smtp
 FROM = "PERDURE_EMAIL_FROM"
 REGION = "PERDURE_SES_REGION"
 _log = logging.getLogger("perdure")
+_telling = Lock()
 
 
 class Email:
@@ -75,7 +77,8 @@ class Email:
         from .message import message_id
 
         [approver] = notice.to
-        _warn_of_loopback(notice.office.base_url)
+        with _telling:
+            _warn_of_loopback(notice.office.base_url)
         address = self._deliver(notice, approver)
         return Receipt(
             channel=self.name,

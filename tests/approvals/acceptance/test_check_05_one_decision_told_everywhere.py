@@ -59,3 +59,7 @@ def test_a_click_in_slack_is_told_in_the_mails_too(up: House) -> None:
     assert "Rejected by ubob" in up.slack.posts[0]["text"]
     assert "Rejected by ubob" in up.mails(ALICE)[-1]
     assert "already rejected by" in words(up.press(up.link(ALICE), "approve")).lower()
+
+
+def test_the_server_warns_once_of_links_that_open_here_alone(approved: tuple[House, Any]) -> None:
+    assert approved[0].output().count("opens on this machine alone") == 1
