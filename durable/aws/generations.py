@@ -90,15 +90,19 @@ class Generations:
         """Return whether it is on record what a resume opened again."""
         return held.id in self._resumed
 
-    def resume(
-        self, operations: dict[str, Operation], held: Operation, wanted: Iterable[str], at: int
-    ) -> list[Update]:
-        """Open operations again; return the updates that put it on record.
+    def reopenable(self, operations: dict[str, Operation]) -> dict[str, Operation]:
+        """Return what a resume may open again.
 
         What stands in a scope that has succeeded stays as it is: the service keeps no more of it.
         """
+        return {id: op for id, op in operations.items() if not self._is_sealed(operations, op)}
+
+    def resume(
+        self, operations: dict[str, Operation], held: Operation, wanted: Iterable[str], at: int
+    ) -> list[Update]:
+        """Open operations again; return the updates that put it on record."""
         before = {each.id for each in operations.values() if each.optional}
-        reopened = [id for id in wanted if not self._is_sealed(operations, operations[id])]
+        reopened = list(wanted)
         fold(operations, Event(_K.EXECUTION_RESUMED, at, reopened=tuple(reopened)))
         for id in reopened:
             operations[id].callback_id = None

@@ -129,7 +129,8 @@ class AwsSession:
         now = self._clock.now()
         try:
             self._read_batches()
-            reopened = reopened_by_resume(self.operations, held.error, names_of(held.payload))
+            known = self._generations.reopenable(self.operations)
+            reopened = reopened_by_resume(known, held.error, names_of(held.payload))
         except UsageError as error:
             # Nobody is there any more to be refused: the run is held again, and says why.
             source = held.error.data if held.error is not None else None

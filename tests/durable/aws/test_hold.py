@@ -453,6 +453,30 @@ def test_a_name_that_did_not_fail_holds_the_run_again_and_says_so(aws: AwsWorld)
     assert run.outcome() == Outcome("step")
 
 
+def test_what_a_scope_that_succeeded_holds_cannot_be_named(aws: AwsWorld) -> None:
+    work = Work("optional", "needed")
+
+    def inside(context: Any) -> str:
+        try:
+            return str(context.step("optional", work.do, "optional"))
+        except OperationError:
+            return "without"
+
+    @durable_execution(name="held-sealed", hold_on_failure=True)
+    def handler(event: Any, context: Any) -> Any:
+        return [context.child("inner", inside), context.step("needed", work.do, "needed")]
+
+    run = aws.start(handler)
+    run.held()
+    run.resume("optional")
+    assert run.held() == "no failed operation is named 'optional'"
+    work.mend()
+    run.resume()
+
+    assert run.outcome() == Outcome(["without", "needed"])
+    assert work.runs == {"needed": 1}
+
+
 def test_each_try_is_an_operation_of_its_own_in_the_history(aws: AwsWorld) -> None:
     work = Work("step")
 
