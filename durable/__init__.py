@@ -38,7 +38,9 @@ if TYPE_CHECKING:
         LeaseLostError,
         NonDeterminismError,
         OperationError,
+        OperationLimitError,
         PayloadTooLargeError,
+        PayloadUnavailableError,
         PerdureError,
         SerializationError,
         StepError,
@@ -64,8 +66,8 @@ _ERRORS = (
     " ChildError ConditionTimeoutError ExecutionCancelledError ExecutionConflictError"
     " ExecutionError ExecutionFailedError ExecutionNotFoundError ExecutionTimedOutError"
     " HandlerNotFoundError InvokeError JournalError LeaseLostError NonDeterminismError"
-    " OperationError PayloadTooLargeError PerdureError SerializationError StepError"
-    " StepInterrupted Suspended UsageError"
+    " OperationError OperationLimitError PayloadTooLargeError PayloadUnavailableError"
+    " PerdureError SerializationError StepError StepInterrupted Suspended UsageError"
 )
 _HOMES = {
     "async_context": "AsyncContext",
@@ -122,10 +124,12 @@ __all__ = [
     "OpenCallback",
     "Operation",
     "OperationError",
+    "OperationLimitError",
     "OperationStatus",
     "OperationType",
     "Outcome",
     "PayloadTooLargeError",
+    "PayloadUnavailableError",
     "PerdureError",
     "Reason",
     "RetryPolicy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..clock import SystemClock
@@ -68,7 +69,8 @@ def _handle(handler: Handler[Any], session: AwsSession) -> dict[str, Any]:
     except NotKeptError as error:
         if error.transient or not handler.hold_on_failure:
             raise
-        session.hold(error_object(error))
+        with suppress(InvocationEnded):
+            session.hold(error_object(error))
         ending = Pending()
     except InvocationEnded:
         ending = Pending()

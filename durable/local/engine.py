@@ -182,12 +182,13 @@ class LocalEngine:
         codec = known.codec if known is not None else Codec(None)
         timeout = known.timeout if known is not None else 366 * 86_400
         source = known.source if known is not None else None
+        largest = self._service.limits.execution or self._service.limits.payload
         starts = []
         for event, id in runs:
             payload = codec.encode(event, where="the input")
-            if len(payload.encode()) > self._service.limits.payload:
+            if len(payload.encode()) > largest:
                 plain = f"the input of {len(payload.encode()):,} bytes is over the limit of "
-                raise UsageError(plain + f"{self._service.limits.payload:,}")
+                raise UsageError(plain + f"{largest:,}")
             starts.append(Start(run_id(id), name, payload, round(timeout * 1000), source))
         self._check_open()
         room = self._worker.capacity(known) if known is not None else 0

@@ -55,11 +55,16 @@ class LocalSession:
         self.cautious = stalls > 0
         self.replay_only = False
         self.limits: Limits = service.limits
-        self.room: int | None = None
         self.home: Path | None = service.store.path.parent
         self.operations: dict[str, Operation] = {}
         self.seq = 0
         self._timers: list[tuple[int, str]] = []
+
+    @property
+    def room(self) -> int | None:
+        """How many operations may still be added; None for any number."""
+        limit = self.limits.operations
+        return None if limit is None else limit - len(self.operations)
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what is recorded of the run: one SELECT, linear in its events."""

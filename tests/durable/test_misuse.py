@@ -851,3 +851,25 @@ class TestLimits:
         runner.settle()
         assert run.result(timeout=5) == "perdure.PayloadTooLargeError"
         check_replay(run)
+
+    def test_a_run_at_its_limit_of_operations_fails_and_goes_on_when_that_is_raised(
+        self, tmp_path: Path, make: Make
+    ) -> None:
+        ran: list[int] = []
+
+        async def many(event: Any, context: Any) -> Any:
+            for n in range(12):
+                await context.step(f"step-{n}", ran.append, n)
+
+        path, handler = tmp_path / "many.db", make(many)
+        with Runner(path, limits=Limits(operations=10)) as runner:
+            run = runner.start(handler)
+            runner.run_until_idle()
+            with pytest.raises(ExecutionFailedError, match="more than the 10 operations"):
+                run.result(timeout=5)
+            assert ran == list(range(10))
+        with Runner(path, [handler], limits=Limits(operations=12)) as second:
+            second.engine.resume(run.id)
+            second.run_until_idle()
+            second.engine.get(run.id).result(timeout=5)
+        assert ran == list(range(12))
