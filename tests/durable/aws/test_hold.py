@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -548,3 +549,76 @@ def test_the_ledger_on_aws_counts_a_call_that_failed_before_the_resume(aws: AwsW
 
     assert model.calls == 3
     assert (ledger.totals.calls, ledger.totals.free) == (2, 1)
+
+
+class Unlucky:
+    """Steps that fail some times each, by chance, and succeed once."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.left: dict[str, int] = {}
+        self.done: Counter[str] = Counter()
+
+    def do(self, name: str) -> str:
+        left = self.left.setdefault(name, self.chance.choice([0, 0, 0, 1, 1, 2]))
+        if left:
+            self.left[name] = left - 1
+            raise ConnectionError(f"{name} is down")
+        self.done[name] += 1
+        return name
+
+
+async def unlucky_scopes(work: Unlucky, context: Any, path: str, depth: int) -> list[Any]:
+    """Ask for steps in scopes in scopes, each step once."""
+    found: list[Any] = [await context.step("step", work.do, f"{path}.step")]
+    if depth == 0:
+        return found
+
+    async def child(inner: Any) -> Any:
+        return await unlucky_scopes(work, inner, f"{path}.child", depth - 1)
+
+    found.append(await context.child("child", child))
+    for nesting in ("nested", "flat"):
+
+        async def branch(inner: Any, item: int, nesting: str = nesting) -> Any:
+            return await unlucky_scopes(work, inner, f"{path}.{nesting}{item}", depth - 1)
+
+        found += await context.map(nesting, range(2), branch, max_concurrency=1, nesting=nesting)
+    return found
+
+
+def succeeds_in_the_end(world: World, make: Make, seed: int) -> None:
+    """Run a handler of unlucky steps, resumed until it succeeds, and see each succeed once."""
+    work = Unlucky(seed)
+
+    async def unlucky(event: Any, context: Any) -> Any:
+        return await unlucky_scopes(work, context, "top", 2)
+
+    run = world.start(holding(make, unlucky))
+    resumes = 0
+    while not run.ends():
+        run.resume()
+        resumes += 1
+        assert resumes < 200
+
+    assert set(work.done.values()) == {1}
+    assert run.outcome() == Outcome(_expected("top", 2))
+    assert resumes > 0
+
+
+def _expected(path: str, depth: int) -> list[Any]:
+    scopes = ["child", "nested0", "nested1", "flat0", "flat1"] if depth else []
+    return [f"{path}.step", *(_expected(f"{path}.{name}", depth - 1) for name in scopes)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_steps_that_fail_by_chance_succeed_once_each(world: World, make: Make, seed: int) -> None:
+    succeeds_in_the_end(world, make, seed)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(2, 30))
+def test_many_steps_that_fail_by_chance_succeed_once_each(
+    world: World, make: Make, seed: int
+) -> None:
+    succeeds_in_the_end(world, make, seed)

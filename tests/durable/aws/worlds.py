@@ -39,6 +39,9 @@ class Execution(Protocol):
     def held(self) -> str:
         """Wait until a failure is held that was not asked for before; return its message."""
 
+    def ends(self) -> bool:
+        """Wait until the run ends, or is held anew; return whether it has ended."""
+
     def resume(self, *names: str) -> None:
         """Have the held run go on, with these opened again, too."""
 
@@ -99,6 +102,10 @@ class LocalExecution:
         assert held is not None
         assert held.error is not None
         return held.error.message
+
+    def ends(self) -> bool:
+        self._runner.run_until_idle()
+        return bool(self._run.status != "RUNNING")
 
     def resume(self, *names: str) -> None:
         self._runner.engine.resume(self._run.id, names)
@@ -204,6 +211,11 @@ class AwsExecution:
             if event["EventType"] == "StepFailed" and event.get("Name") == FAILED
         ]
         return str(failures[-1])
+
+    def ends(self) -> bool:
+        until(lambda: self.ended() or len(self._opened(FAILED)) > self._holds, "the end, or a hold")
+        self._holds = len(self._opened(FAILED))
+        return self.ended() is not None
 
     def resume(self, *names: str) -> None:
         result = json.dumps({"reopen": names}).encode() if names else b""
