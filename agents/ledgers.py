@@ -20,6 +20,7 @@ from .reply import Usage
 
 if TYPE_CHECKING:
     from perdure.durable import AsyncContext, Context, Execution
+    from perdure.durable.aws import LambdaExecution
 
 _NOTHING = Usage()
 
@@ -147,7 +148,7 @@ class Ledger:
         }
 
 
-def ledger(run: Execution | Context | AsyncContext) -> Ledger:
+def ledger(run: Execution | LambdaExecution | Context | AsyncContext) -> Ledger:
     """Return the ledger of a run, whatever its state.
 
     Given the context of a handler, it is that of the run so far: keep what you make of it in a

@@ -22,7 +22,7 @@ from .errors import ApprovalError
 from .requests import NOTICE, REQUEST, ApprovalRequest
 
 if TYPE_CHECKING:
-    from perdure.durable import LocalEngine
+    from perdure.durable import LambdaEngine, LocalEngine
 
 State = Literal["open", "recorded", "decided", "failed", "withdrawn", "ended"]
 
@@ -111,7 +111,7 @@ class AuditRecord:
         }
 
 
-def audit(engine: LocalEngine, execution_id: str) -> list[AuditRecord]:
+def audit(engine: LocalEngine | LambdaEngine, execution_id: str) -> list[AuditRecord]:
     """Return what is on record of a run's approvals, in the order in which they were asked.
 
     Raises:

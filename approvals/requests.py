@@ -113,8 +113,7 @@ class ApprovalRequest(Kept):
     @property
     def run(self) -> str:
         """The run that asks, as people call it."""
-        named = self.execution.partition("/durable-execution/")[2]
-        return named.partition("/")[0] or self.execution
+        return run_name(self.execution)
 
     @property
     def fingerprint(self) -> str:
@@ -133,6 +132,11 @@ class ApprovalRequest(Kept):
             ValueError: it is none.
         """
         return cls.model_validate_json(json.dumps(value))
+
+
+def run_name(execution: str) -> str:
+    """Return a run as people call it: its id, or of its ARN the name."""
+    return execution.partition("/durable-execution/")[2].partition("/")[0] or execution
 
 
 def canonical(subject: Any) -> str:

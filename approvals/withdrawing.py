@@ -22,7 +22,7 @@ from .office import Office
 from .people import POLICY, Principal
 
 if TYPE_CHECKING:
-    from perdure.durable import LocalEngine
+    from perdure.durable import LambdaEngine, LocalEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Withdrawn:
 
 
 def cancel(
-    engine: LocalEngine,
+    engine: LocalEngine | LambdaEngine,
     execution_id: str,
     reason: str = "cancelled",
     *,

@@ -16,7 +16,9 @@ from .words import from_ms, length, moment, parsed, safe, until
 if TYPE_CHECKING:
     from perdure.agents.ledgers import Ledger
     from perdure.approvals.audit import AuditRecord
-    from perdure.durable import ExecutionInfo, LocalEngine, Wait
+    from perdure.durable import ExecutionInfo, Wait
+
+    from .place import Runs
 
 _CLOSING = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionStopped")
 _HELD = "perdure:failed"
@@ -111,7 +113,7 @@ class Account:
         }
 
 
-def account_of(engine: LocalEngine, id: str) -> Account:
+def account_of(engine: Runs, id: str) -> Account:
     """Read all there is of a run.
 
     Raises:
@@ -141,7 +143,7 @@ def account_of(engine: LocalEngine, id: str) -> Account:
     )
 
 
-def brief_ledger(engine: LocalEngine, info: ExecutionInfo) -> Ledger:
+def brief_ledger(engine: Runs, info: ExecutionInfo) -> Ledger:
     """Return the ledger of a run by reading its model calls alone, known by their ids."""
     from perdure.agents.ledgers import Ledger, ledger_of
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from perdure.durable.errors import UsageError
 
 from .asked import title_of
-from .place import Place, near
+from .place import Place, near, office_of
 from .screen import columns, say, stdout
 from .words import safe
 
@@ -65,6 +65,10 @@ def send(place: Place, id: str, name: str, payload: str | None) -> None:
 def say_who_goes_on(place: Place, id: str, source: str | None) -> None:
     """Say which processes go on with a run that was sent what it waits for."""
     console = stdout()
+    if place.function is not None:
+        say(console, "AWS goes on with it; see how it stands with")
+        say(console, f"  {place.command('show', id)}", "bold")
+        return
     say(console, "a process that serves it goes on at once, else")
     ways = [(place.command("resume", id), "goes on with it")]
     if source is not None:
@@ -81,7 +85,8 @@ def cancel(place: Place, id: str, reason: str) -> None:
     engine = place.open()
     try:
         by = Principal(identity=account(), assurance="cli")
-        withdrawn = cancel_run(engine, id, reason, by=by)
+        office = office_of(engine) if place.function is not None else None
+        withdrawn = cancel_run(engine, id, reason, by=by, office=office)
     finally:
         engine.close()
     console = stdout()

@@ -12,10 +12,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from perdure.durable.errors import PerdureError
+from perdure.durable.errors import PerdureError, UsageError
 
 from .cloud import commands as of_cloud
-from .options import Id, Journal, Json, Limit, Wait, example
+from .options import HERE, Id, Journal, Json, Limit, Wait, example, located
 from .people import commands as of_people
 from .place import DEFAULT, Place
 
@@ -59,16 +59,17 @@ def options(
 
 
 @app.command(epilog=example("""perdure run flow.py --input '{"document_id": "d1"}' --id doc-1"""))
+@located
 def run(
     *,
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FILE[:HANDLER]",
             help="A Python file, or package.module:handler. The handler may be left out if it is "
-            "the only one or is called `handler`.",
+            "the only one or is called `handler`. With --engine aws the function has its own.",
         ),
-    ],
+    ] = None,
     input: Annotated[
         str, typer.Option("--input", "-i", metavar="JSON|@FILE", help="The event; @- reads stdin.")
     ] = "null",
@@ -76,7 +77,7 @@ def run(
         str | None,
         typer.Option("--id", metavar="ID", help="The run's id; the same id and input go on."),
     ] = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
     wait: Wait = _WAIT,
     json: Json = False,
 ) -> None:
@@ -85,14 +86,20 @@ def run(
     Ctrl-C and kill -9 lose nothing: the same command with the same --id goes on where it was.
     """
     from .acting import read_json
+    from .following import run as run_there
     from .running import Following
-    from .running import run as run_it
+    from .running import run as run_here
 
-    event = read_json(input, "--input")
-    raise typer.Exit(run_it(target, event, id, Following(Place(journal), wait, json)))
+    event, how = read_json(input, "--input"), Following(place, wait, json)
+    if place.function is not None:
+        raise typer.Exit(run_there(target, event, id, how))
+    if target is None:
+        raise UsageError("Missing argument: the file of the handler, perdure run FILE")
+    raise typer.Exit(run_here(target, event, id, how))
 
 
 @app.command(epilog=example("perdure resume doc-1"))
+@located
 def resume(
     *,
     id: Id,
@@ -106,7 +113,7 @@ def resume(
         str | None,
         typer.Option("--file", metavar="FILE", help="Where the handler is now, if it moved."),
     ] = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
     wait: Wait = _WAIT,
     json: Json = False,
 ) -> None:
@@ -114,14 +121,17 @@ def resume(
 
     The handler's file is recorded with the run and loaded as it is now.
     """
+    from .following import resume as resume_there
     from .running import Following
-    from .running import resume as resume_it
+    from .running import resume as resume_here
 
-    how = Following(Place(journal), wait, json)
+    how = Following(place, wait, json)
+    resume_it = resume_here if place.function is None else resume_there
     raise typer.Exit(resume_it(id, reopen or [], file, how))
 
 
 @app.command("list", epilog=example("perdure list --status waiting"))
+@located
 def list_(
     status: Annotated[
         str | None,
@@ -136,21 +146,22 @@ def list_(
         bool, typer.Option("--pending", help="List what waits for a person, as `inbox` does.")
     ] = False,
     limit: Limit = 50,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
     json: Json = False,
 ) -> None:
     """List the newest runs: their state, their cost, and what they wait for."""
     if pending:
         from .inbox import inbox as inbox_of
 
-        inbox_of(Place(journal), limit, json)
+        inbox_of(place, limit, json)
         return
     from .looking import list_runs
 
-    list_runs(Place(journal), status, limit, json)
+    list_runs(place, status, limit, json)
 
 
 @app.command(epilog=example("perdure show doc-1"))
+@located
 def show(
     *,
     id: Id,
@@ -160,7 +171,7 @@ def show(
             "--call", metavar="PATH", help="Show this model call: its prompt, answer and cost."
         ),
     ] = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
     json: Json = False,
 ) -> None:
     """Show one run: its operations, its result or error, its cost, and how to go on."""
@@ -168,12 +179,13 @@ def show(
     from .looking import show as show_it
 
     if call is None:
-        show_it(Place(journal), id, json)
+        show_it(place, id, json)
     else:
-        show_call(Place(journal), id, call, json)
+        show_call(place, id, call, json)
 
 
 @app.command(epilog=example("perdure ledger doc-1"))
+@located
 def ledger(
     *,
     id: Annotated[
@@ -182,27 +194,29 @@ def ledger(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many of the newest runs.")
     ] = 50,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
     json: Json = False,
 ) -> None:
     """Show what model calls cost: the totals of the newest runs, or each call of one."""
     from . import ledgers
 
     if id is None:
-        ledgers.runs(Place(journal), limit, json)
+        ledgers.runs(place, limit, json)
     else:
-        ledgers.one(Place(journal), id, json)
+        ledgers.one(place, id, json)
 
 
 @app.command(epilog=example("perdure history doc-1 --json"))
-def history(id: Id, journal: Journal = DEFAULT, json: Json = False) -> None:
+@located
+def history(id: Id, place: Place = HERE, json: Json = False) -> None:
     """List a run's events, in the shape of AWS's durable functions."""
     from .looking import history as history_of
 
-    history_of(Place(journal), id, json)
+    history_of(place, id, json)
 
 
 @app.command(epilog=example("""perdure send doc-1 approval '{"approved": true}'"""))
+@located
 def send(
     id: Id,
     name: Annotated[
@@ -212,32 +226,34 @@ def send(
         str | None,
         typer.Argument(metavar="JSON|@FILE", help="The event; without it the handler gets True."),
     ] = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """Send an event to a waiting run; whoever serves it, or `perdure resume`, goes on with it."""
     from .acting import send as send_it
 
-    send_it(Place(journal), id, name, payload)
+    send_it(place, id, name, payload)
 
 
 @app.command(epilog=example("perdure cancel doc-1 --reason 'wrong document'"))
+@located
 def cancel(
     id: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "cancelled",
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """End a run, and tell those it asked; a step in flight may still record its result."""
     from .acting import cancel as cancel_it
 
-    cancel_it(Place(journal), id, reason)
+    cancel_it(place, id, reason)
 
 
 @app.command(epilog=example("perdure delete doc-1"))
-def delete(id: Id, journal: Journal = DEFAULT) -> None:
+@located
+def delete(id: Id, place: Place = HERE) -> None:
     """Remove an ended run from the journal, for good."""
     from .acting import delete as delete_it
 
-    delete_it(Place(journal), id)
+    delete_it(place, id)
 
 
 @app.command(epilog=example("perdure serve flow.py other.py"))

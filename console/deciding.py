@@ -16,7 +16,7 @@ from perdure.durable.errors import UsageError
 from .acting import read_file, say_who_goes_on
 from .asked import approvers_words, pending, record_words, title_of, without
 from .costs import question_of
-from .place import Place
+from .place import Place, callbacks_of, office_of
 from .screen import say, stdout
 from .words import safe
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
     from perdure.approvals.requests import Action
     from perdure.approvals.voting import Outcome
-    from perdure.durable import LocalEngine, Wait
+    from perdure.durable import Wait
+
+    from .place import Runs
 
 _HELD = "perdure:failed"
 
@@ -66,7 +68,7 @@ def decide(place: Place, id: str, name: str | None, answer: Answer) -> None:
     say_who_goes_on(place, id, source)
 
 
-def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> AuditRecord | str:
+def _find(engine: Runs, id: str, name: str | None, answer: Answer) -> AuditRecord | str:
     """Return the approval that is meant, or the path of the wait."""
     from perdure.approvals.audit import audit
 
@@ -96,7 +98,7 @@ def _find(engine: LocalEngine, id: str, name: str | None, answer: Answer) -> Aud
     )
 
 
-def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) -> list[Wait]:
+def _open_waits(engine: Runs, id: str, records: Sequence[AuditRecord]) -> list[Wait]:
     """Return what a run waits for beside approvals."""
     return [
         each
@@ -105,7 +107,7 @@ def _open_waits(engine: LocalEngine, id: str, records: Sequence[AuditRecord]) ->
     ]
 
 
-def _own(engine: LocalEngine, id: str, waits: Sequence[Wait]) -> list[str]:
+def _own(engine: Runs, id: str, waits: Sequence[Wait]) -> list[str]:
     """Return the named waits of the handler itself.
 
     Questions about money have to be named, and so have callbacks, which wait for programs.
@@ -115,7 +117,7 @@ def _own(engine: LocalEngine, id: str, waits: Sequence[Wait]) -> list[str]:
     return [path for path in events if question_of(path, operations) is None]
 
 
-def _send(engine: LocalEngine, id: str, path: str, answer: Answer) -> None:
+def _send(engine: Runs, id: str, path: str, answer: Answer) -> None:
     if answer.comment:
         raise UsageError(f"{path!r} is a wait for an event, which takes no comment")
     match answer.action:
@@ -129,19 +131,17 @@ def _send(engine: LocalEngine, id: str, path: str, answer: Answer) -> None:
             engine.send(id, path, value_of(answer.value))
 
 
-def _vote(engine: LocalEngine, record: AuditRecord, answer: Answer) -> Outcome:
+def _vote(engine: Runs, record: AuditRecord, answer: Answer) -> Outcome:
     """Cast the vote of this account.
 
     Raises:
         UsageError: it was refused; the text says why.
     """
     from perdure.approvals.callbacks import Standing
-    from perdure.approvals.journal import LocalCallbacks
-    from perdure.approvals.office import Office
     from perdure.approvals.people import Principal, account
     from perdure.approvals.voting import cast, claims_of
 
-    request, callbacks = record.request, LocalCallbacks(engine)
+    request, callbacks = record.request, callbacks_of(engine)
     me = Principal(identity=account(), assurance="cli")
     standing = callbacks.lookup(request.execution, request.operation)
     claims = claims_of(standing, [me.identity]) if isinstance(standing, Standing) else None
@@ -151,7 +151,7 @@ def _vote(engine: LocalEngine, record: AuditRecord, answer: Answer) -> Outcome:
             f"{approvers_words(record)}"
         )
     outcome = cast(
-        Office.at(engine.home, engine.clock),
+        office_of(engine),
         callbacks,
         claims,
         action=answer.action,

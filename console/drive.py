@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from perdure.durable import Execution, ExecutionInfo, LocalEngine
     from perdure.durable.operations import Operation
 
+    from .place import Runs
+
 TICK = 0.125
 _SHARE = 8
 """A look may take one part in so many of the time."""
@@ -56,7 +58,7 @@ class Before:
     recorded: frozenset[str]
 
 
-def before(engine: LocalEngine, id: str | None) -> Before:
+def before(engine: Runs, id: str | None) -> Before:
     """Look at a run before anything of it is invoked here."""
     began = round(time.time() * 1000)
     try:

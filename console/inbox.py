@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from .asked import approvers_words, asked_in, both_times, pending, row_json, title_of
-from .place import Place
+from .place import Place, callbacks_of
 from .screen import say, say_json, say_table, stdout
 from .ways import base_url, commands_of
 from .words import safe
@@ -18,7 +18,8 @@ from .words import safe
 if TYPE_CHECKING:
     from perdure.approvals.audit import AuditRecord
     from perdure.approvals.callbacks import OpenWait
-    from perdure.durable import LocalEngine
+
+    from .place import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def inbox(place: Place, limit: int, as_json: bool) -> None:
         say_json([each.json for each in lines])
         return
     if not lines:
-        say(stdout(), f"nothing waits for a person in {place.journal}", "dim")
+        say(stdout(), f"nothing waits for a person in {place.name}", "dim")
         return
     say_table([[Text(title, "dim") for title in _TITLES], *map(_row, lines)])
     if count > len(lines):
@@ -75,11 +76,10 @@ def _row(line: Line) -> list[Text]:
     ]
 
 
-def _lines(engine: LocalEngine, place: Place, limit: int) -> tuple[list[Line], int]:
+def _lines(engine: Runs, place: Place, limit: int) -> tuple[list[Line], int]:
     from perdure.approvals.callbacks import OpenWait
-    from perdure.approvals.journal import LocalCallbacks
 
-    page = LocalCallbacks(engine).inbox(limit=limit)
+    page = callbacks_of(engine).inbox(limit=limit)
     asked = _Asked(engine)
     lines: list[Line] = []
     for each in page.entries:
@@ -93,7 +93,7 @@ def _lines(engine: LocalEngine, place: Place, limit: int) -> tuple[list[Line], i
 class _Asked:
     """The approvals of the runs on a page; each run is read once."""
 
-    def __init__(self, engine: LocalEngine) -> None:
+    def __init__(self, engine: Runs) -> None:
         self._engine = engine
         self._runs: dict[str, list[AuditRecord]] = {}
 
@@ -110,10 +110,10 @@ class _Asked:
 def _approval(record: AuditRecord, asked: Iterable[AuditRecord], place: Place) -> Line:
     request = record.request
     ways = commands_of(record, place, asked)
-    command = ways[0][0] if ways else place.command("show", request.execution)
+    command = ways[0][0] if ways else place.command("show", request.run)
     return Line(
         title_of(record),
-        request.execution,
+        request.run,
         approvers_words(record, 3),
         request.deadline,
         request.fingerprint,
@@ -123,11 +123,14 @@ def _approval(record: AuditRecord, asked: Iterable[AuditRecord], place: Place) -
 
 
 def _wait(wait: OpenWait, place: Place) -> Line:
-    command = place.command("approve", wait.execution, wait.path)
+    from perdure.approvals.requests import run_name
+
+    run = run_name(wait.execution)
+    command = place.command("approve", run, wait.path)
     due = None if wait.due is None else wait.due.astimezone(UTC).isoformat(timespec="seconds")
     as_json = {
         "kind": "wait",
-        "run": wait.execution,
+        "run": run,
         "handler": wait.handler,
         "path": wait.path,
         "title": wait.path,
@@ -137,4 +140,4 @@ def _wait(wait: OpenWait, place: Place) -> Line:
         "fingerprint": None,
         "command": command,
     }
-    return Line(safe(wait.path), wait.execution, "", wait.due, "", command, as_json)
+    return Line(safe(wait.path), run, "", wait.due, "", command, as_json)

@@ -51,7 +51,7 @@ def runs(place: Place, limit: int, as_json: bool) -> None:
         listed = [_run_json(*each) for each in costed]
         say_json({"runs": listed, "totals": whole.totals.as_json(), "prices": whole.sources})
     elif not costed:
-        say(stdout(), f"no runs in {place.journal}", "dim")
+        say(stdout(), f"no runs in {place.name}", "dim")
     else:
         right = frozenset(range(3, 10))
         say_table([_head(_RUNS), *(_run_row(*each) for each in costed)], right)

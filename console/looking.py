@@ -41,7 +41,9 @@ from .words import cut, first_line, length, moment, one_error, safe, shown
 if TYPE_CHECKING:
     from perdure.agents.ledgers import Ledger
     from perdure.approvals.audit import AuditRecord
-    from perdure.durable import ExecutionInfo, LocalEngine, Wait
+    from perdure.durable import ExecutionInfo, Wait
+
+    from .place import Runs
 
 STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "timed_out")
 _ALL = 1_000_000
@@ -53,7 +55,7 @@ def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> No
     try:
         runs = _select(engine, status, limit)
         listed = [
-            (run, _waits(engine, run), _approvals(engine, run), brief_ledger(engine, run))
+            (run, _waits(engine, run), _approvals(engine, run), _cost(engine, place, run))
             for run in runs
         ]
     finally:
@@ -63,7 +65,7 @@ def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> No
     elif listed:
         say_table([_HEAD, *(_list_row(*each) for each in listed)])
     else:
-        say(stdout(), f"no {f'{status} ' if status else ''}runs in {place.journal}", "dim")
+        say(stdout(), f"no {f'{status} ' if status else ''}runs in {place.name}", "dim")
 
 
 def show(place: Place, id: str, as_json: bool) -> None:
@@ -94,7 +96,7 @@ def history(place: Place, id: str, as_json: bool) -> None:
         say_table(rows, right=frozenset({0}))
 
 
-def _select(engine: LocalEngine, status: str | None, limit: int) -> Sequence[ExecutionInfo]:
+def _select(engine: Runs, status: str | None, limit: int) -> Sequence[ExecutionInfo]:
     if status is None:
         return engine.list(limit=limit)
     word = status.lower().replace(" ", "_").replace("-", "_")
@@ -106,15 +108,24 @@ def _select(engine: LocalEngine, status: str | None, limit: int) -> Sequence[Exe
     return [run for run in found if status_of(run) == word][:limit]
 
 
-def _waits(engine: LocalEngine, run: ExecutionInfo) -> list[Wait]:
+def _waits(engine: Runs, run: ExecutionInfo) -> list[Wait]:
     return engine.get(run.id).waiting_for() if status_of(run) == "waiting" else []
 
 
-def _approvals(engine: LocalEngine, run: ExecutionInfo) -> list[AuditRecord]:
+def _approvals(engine: Runs, run: ExecutionInfo) -> list[AuditRecord]:
     """Return the approvals of a run that waits; most have none, which one look tells."""
     if status_of(run) != "waiting" or not engine.steps(run.id, REQUEST):
         return []
     return asked_in(engine.operations(run.id), run.handler, run.status.value)
+
+
+def _cost(engine: Runs, place: Place, run: ExecutionInfo) -> Ledger:
+    """Return what a run cost; of one that has ended on AWS `ledger` tells, which takes longer."""
+    if place.function is None or run.status == "RUNNING":
+        return brief_ledger(engine, run)
+    from perdure.agents.ledgers import Ledger
+
+    return Ledger()
 
 
 _TITLES = ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "COST", "WAITS FOR")
@@ -132,12 +143,12 @@ def _list_row(
         Text(moment(run.created), "dim"),
         Text(length(seconds_of(run))),
         Text(whole_cell(cost)),
-        Text(waits_words(waits, approvals) or _idle(status), "dim"),
+        Text(waits_words(waits, approvals) or _idle(run, status), "dim"),
     ]
 
 
-def _idle(status: str) -> str:
-    return "to be resumed" if status == "waiting" else ""
+def _idle(run: ExecutionInfo, status: str) -> str:
+    return "to be resumed" if status == "waiting" and run.source is not None else ""
 
 
 def _show(console: Console, account: Account, place: Place) -> None:
@@ -164,6 +175,8 @@ def _show(console: Console, account: Account, place: Place) -> None:
             say(console, shown(account.result))
         case _ if account.failure is not None:
             report.ended_badly(console, account, place)
+        case "RUNNING" if place.function is not None and (info.active or not account.waits):
+            say(console, "AWS runs it")
         case "RUNNING" if info.active:
             say(console, "a process runs it; if that was killed, go on with")
             say(console, f"  {place.command('resume', info.id)}", "bold")

@@ -8,7 +8,7 @@ import typer
 
 from perdure.durable.errors import UsageError
 
-from .options import Id, Journal, Json, Limit, example
+from .options import HERE, Id, Journal, Json, Limit, example, located
 from .place import DEFAULT, Place
 
 if TYPE_CHECKING:
@@ -37,58 +37,64 @@ Value = Annotated[
 
 
 @commands.command(epilog=example("perdure inbox"))
-def inbox(limit: Limit = 50, journal: Journal = DEFAULT, json: Json = False) -> None:
+@located
+def inbox(limit: Limit = 50, place: Place = HERE, json: Json = False) -> None:
     """List what waits for a person, in all runs, and what to type."""
     from .inbox import inbox as inbox_of
 
-    inbox_of(Place(journal), limit, json)
+    inbox_of(place, limit, json)
 
 
 @commands.command(epilog=example("perdure approve doc-1 --comment 'as discussed'"))
+@located
 def approve(
     id: Id,
     name: Name = None,
     comment: Comment = None,
     confirm: Confirm = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """Approve what a run asks, as the account you are on the machine; a named wait gets true."""
-    _decide(journal, id, name, "approve", comment=comment, confirm=confirm)
+    _decide(place, id, name, "approve", comment=comment, confirm=confirm)
 
 
 @commands.command(epilog=example("perdure reject doc-1 --comment 'the figures are old'"))
-def reject(id: Id, name: Name = None, comment: Comment = None, journal: Journal = DEFAULT) -> None:
+@located
+def reject(id: Id, name: Name = None, comment: Comment = None, place: Place = HERE) -> None:
     """Reject what a run asks; a named wait gets false."""
-    _decide(journal, id, name, "reject", comment=comment)
+    _decide(place, id, name, "reject", comment=comment)
 
 
 @commands.command(epilog=example("""perdure respond doc-1 '{"limit": 100}'"""))
+@located
 def respond(
     id: Id,
     value: Value,
     comment: Comment = None,
     confirm: Confirm = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """Answer what a run asks, with JSON or text; a named wait gets that."""
     name, given = _name_and_value(value)
-    _decide(journal, id, name, "respond", comment=comment, confirm=confirm, value=given)
+    _decide(place, id, name, "respond", comment=comment, confirm=confirm, value=given)
 
 
 @commands.command(epilog=example("perdure edit doc-1 @report.md"))
+@located
 def edit(
     id: Id,
     value: Value,
     comment: Comment = None,
     confirm: Confirm = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """Approve with changes: what you give is taken in place of what was shown."""
     name, given = _name_and_value(value)
-    _decide(journal, id, name, "edit", comment=comment, confirm=confirm, value=given)
+    _decide(place, id, name, "edit", comment=comment, confirm=confirm, value=given)
 
 
 @commands.command(epilog=example("perdure audit --output approvals.jsonl"))
+@located
 def audit(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="The runs; all, if none is named.")
@@ -96,12 +102,12 @@ def audit(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Replaced once complete.")
     ] = None,
-    journal: Journal = DEFAULT,
+    place: Place = HERE,
 ) -> None:
     """Export what was asked and decided, a line of JSON for each approval; it holds no secret."""
     from .auditing import export
 
-    export(Place(journal), ids or [], output)
+    export(place, ids or [], output)
 
 
 @commands.command(epilog=example("perdure login --open"))
@@ -121,7 +127,7 @@ def login(
 
 
 def _decide(
-    journal: str,
+    place: Place,
     id: str,
     name: str | None,
     action: Action,
@@ -132,7 +138,7 @@ def _decide(
 ) -> None:
     from .deciding import Answer, decide
 
-    decide(Place(journal), id, name, Answer(action, comment, confirm, value))
+    decide(place, id, name, Answer(action, comment, confirm, value))
 
 
 def _name_and_value(words: list[str]) -> tuple[str | None, str]:

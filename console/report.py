@@ -37,7 +37,9 @@ def begin(console: Console, id: str, handler: str, was: Before) -> None:
     say(console, line)
 
 
-def leave(console: Console, account: Account, was: Before, place: Place, target: str) -> None:
+def leave(
+    console: Console, account: Account, was: Before, place: Place, target: str | None
+) -> None:
     """Say what the run came to and cost, and how to go on if it did not come to an end."""
     costs(console, account)
     if account.info.status == "SUCCEEDED":
@@ -92,8 +94,10 @@ def suspended(
     if asked:
         say(console, "decide with")
         _commands(console, _ways_to_decide(asked, place, seen=seen))
-    say(console, "continue with")
-    _commands(console, _ways_on(account, place, target))
+    ways = _ways_on(account, place, target)
+    if ways:
+        say(console, "continue with")
+        _commands(console, ways)
 
 
 def ended_badly(console: Console, account: Account, place: Place) -> None:
@@ -108,7 +112,7 @@ def ended_badly(console: Console, account: Account, place: Place) -> None:
     if failure is not None:
         for line in recorded_lines(failure.trace):
             say(console, f"  {line}", "dim")
-    if held or account.info.status in _RESUMABLE:
+    if held or (account.info.status in _RESUMABLE and place.function is None):
         say(console, "what is recorded stays; mend the cause, then")
         _commands(console, [(place.command("resume", account.info.id), "goes on from there")])
 
@@ -150,7 +154,7 @@ def _ways_to_decide(
     asked: Sequence[AuditRecord], place: Place, *, seen: bool
 ) -> list[tuple[str, str]]:
     """Return the pages and commands that decide what is asked."""
-    show = (place.command("show", asked[0].request.execution), "shows what is to be decided on")
+    show = (place.command("show", asked[0].request.run), "shows what is to be decided on")
     ways = [] if seen else [show]
     for record in asked[:_MOST]:
         mine = commands_of(record, place, asked)
@@ -172,6 +176,8 @@ def _ways_on(account: Account, place: Place, target: str | None) -> list[tuple[s
     asked = [wait for wait in waits if wait.kind in ("event", "callback")]
     for wait in asked[:5]:
         ways += _answers(account, place, wait)
+    if place.function is not None:
+        return ways  # AWS goes on with it by itself
     decided = bool(pending(account.approvals))
     due = "decided" if decided else "answered" if asked else "due"
     ways.append((place.command("resume", id), f"goes on, once it is {due}"))

@@ -57,7 +57,7 @@ def run(target: str, event: Any, id: str | None, how: Following) -> int:
     with _quiet_stdout(how):
         loaded, name = load(target)
         handler = loaded.pick(name)
-        engine = how.place.open(create=True)
+        engine = how.place.local(create=True)
         try:
             id = id or _new_id()
             was = before(engine, id)
@@ -76,7 +76,7 @@ def run(target: str, event: Any, id: str | None, how: Following) -> int:
 def resume(id: str, reopen: list[str], file: str | None, how: Following) -> int:
     """Go on with a failed or interrupted run and follow it; return the exit code."""
     with _quiet_stdout(how):
-        engine = how.place.open()
+        engine = how.place.local()
         try:
             info = engine.info(id)
             if info.status in ("SUCCEEDED", "CANCELLED"):
@@ -123,7 +123,7 @@ def _stop(engine: LocalEngine, id: str, rows: Sequence[Row], stop: Stop, how: Fo
     report.stopping(console, id, rows, how.place)
     engine.close()  # a second Ctrl-C leaves from here
     flying = {row.path for row in report.in_flight(rows)}
-    looking = how.place.open()
+    looking = how.place.local()
     try:
         operations = looking.operations(id)
     finally:

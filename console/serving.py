@@ -59,7 +59,7 @@ def serve(targets: list[str], place: Place, address: Address) -> int:
     stop = Stop(wake=lambda: told.put(None))
     console = stdout()
     show_logs()
-    engine = place.open(create=True)
+    engine = place.local(create=True)
     try:
         engine.register(*(_telling(handler, told.put) for handler in handlers))
         stop.install()

@@ -22,7 +22,7 @@ def login(place: Place, base_url: str | None, browse: bool) -> None:
     from perdure.approvals.people import account
     from perdure.approvals.sessions import login_url
 
-    place.open().close()
+    place.local().close()
     url = checked_url(base_url) if base_url is not None else base_url_of(place)
     if url is None:
         raise UsageError(

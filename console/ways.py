@@ -39,7 +39,7 @@ def commands_of(
     ways = []
     for action in request.allowed:
         confirm = ["--confirm", request.confirm] if request.confirm and action != "reject" else []
-        command = place.command(action, request.execution, *named, *confirm)
+        command = place.command(action, request.run, *named, *confirm)
         ways.append((command + (" VALUE" if action in ("edit", "respond") else ""), _WHY[action]))
     return ways
 
@@ -63,6 +63,8 @@ def base_url(place: Place) -> str | None:
     """Return the address of the server that has this journal's approvals, if one is up."""
     from perdure.approvals.office import serving
 
+    if place.function is not None:
+        return None
     url = serving(Path(place.journal).absolute().parent)
     return url.rstrip("/") if url and _is_up(url) else None
 

@@ -268,8 +268,10 @@ def _refuse(name: str, error: Exception, *, private: bool) -> NoReturn:
         raise UsageError(f"AWS does not allow {said}") from None
     if kind == "NoRegionError":
         raise UsageError(
-            "no AWS region is set: set AWS_REGION, or a region in the profile"
+            "no AWS region is set: set AWS_DEFAULT_REGION, or a region in the profile"
         ) from None
+    if isinstance(error, ValueError) and not private:  # a region or address that cannot be one
+        raise UsageError(f"AWS cannot be called: {error}") from None
     if not code and any(word in kind for word in _NO_CREDENTIALS):
         raise UsageError(
             f"AWS cannot be called: {kind}; sign in, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
