@@ -96,6 +96,15 @@ def deploy(
             rich_help_panel=_ALLOWED,
         ),
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="ARN",
+            help="Take settings, like API keys, from this secret in JSON; repeatable.",
+            rich_help_panel=_ALLOWED,
+        ),
+    ] = None,
     step_functions: Annotated[
         bool,
         typer.Option(
@@ -104,6 +113,15 @@ def deploy(
             rich_help_panel=_ALLOWED,
         ),
     ] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            metavar="NAME=VALUE",
+            help="An environment variable that is no secret; repeatable.",
+            rich_help_panel=_FUNCTION,
+        ),
+    ] = None,
     retention_days: Annotated[
         int,
         typer.Option(
@@ -141,7 +159,7 @@ def deploy(
 
     The code is packaged as docs/deploy.md says, and the template deployed by `sam deploy`.
     """
-    from .deploying import Writing
+    from .deploying import Writing, settings_of
     from .deploying import deploy as deploy_it
     from .stack import Options
 
@@ -153,6 +171,8 @@ def deploy(
         bucket=bucket,
         invokes=tuple(invoke or ()),
         policies=tuple(policy or ()),
+        secrets=tuple(secret or ()),
+        settings=settings_of(env or ()),
         step_functions=step_functions,
         retention_days=retention_days,
         memory=memory,

@@ -31,6 +31,11 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0
 _MODEL = re.compile(r"arn:[a-z-]+:bedrock:[A-Za-z0-9:._/-]+|[a-z0-9][A-Za-z0-9.:_-]+")
 _FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POLICY = re.compile(r"arn:[a-z-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+")
+_SECRET = re.compile(
+    r"arn:[a-z-]+:(secretsmanager:[a-z0-9-]+:\d{12}:secret:|ssm:[a-z0-9-]+:\d{12}:parameter/).+"
+)
+_VARIABLE = re.compile(r"(?!AWS_|LAMBDA_)[A-Za-z][A-Za-z0-9_]+")
+_SECRET_NAME = re.compile(r"PERDURE_APPROVAL_KEYS|.*(TOKEN|SECRET|PASSWORD|API_KEY)", re.IGNORECASE)
 _ARCHITECTURES = ("x86_64", "arm64")
 
 
@@ -73,6 +78,26 @@ def deploy(target: str, options: Options, writing: Writing, template_only: bool)
     _tell(functions, options, writing.output, command)
 
 
+def settings_of(given: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the environment variables that `--env` gives.
+
+    Raises:
+        UsageError: one is no NAME=VALUE, or seems to be secret; its value is not in the text.
+    """
+    made: dict[str, str] = {}
+    for each in given:
+        name, sign, value = each.partition("=")
+        if not sign or not _VARIABLE.fullmatch(name):
+            raise UsageError("--env is NAME=VALUE, and no name of AWS's own, like AWS_REGION")
+        if _SECRET_NAME.fullmatch(name):
+            raise UsageError(
+                f"--env {name} would stand in the template for all to read: keep it in a secret, "
+                "as JSON, and give its ARN with --secret"
+            )
+        made[name] = value
+    return tuple(made.items())
+
+
 def _check(options: Options, writing: Writing) -> None:
     if not options.approvals and (options.slack or options.email):
         channel = "--slack" if options.slack else "--email"
@@ -86,6 +111,7 @@ def _check(options: Options, writing: Writing) -> None:
     _match("--bedrock", options.bedrock, _MODEL, "a model's or an inference profile's id or ARN")
     _match("--invoke", options.invokes, _FUNCTION, "a function's name, without its alias")
     _match("--policy", options.policies, _POLICY, "the ARN of an IAM policy")
+    _match("--secret", options.secrets, _SECRET, "the ARN of a secret or of a parameter")
     _match("--stack-name", [writing.stack or "x"], _STACK, "letters, digits and hyphens")
 
 

@@ -13,6 +13,7 @@ from .yaml_tags import GetAtt, Sub
 
 Statement = dict[str, Any]
 _OWN = ("lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState")
+_READ_SECRET, _READ_PARAMETER = "secretsmanager:GetSecretValue", "ssm:GetParameter"
 _ACCOUNT = "${AWS::Region}:${AWS::AccountId}"
 _LAMBDA = f"arn:${{AWS::Partition}}:lambda:{_ACCOUNT}"
 _BEDROCK = "arn:${AWS::Partition}:bedrock"
@@ -60,12 +61,20 @@ def objects(bucket: str, prefix: str, *, write: bool) -> Statement:
 
 def secret(arn: Any) -> Statement:
     """Allow to read a secret of the template's."""
-    return allow("ReadKeys", ("secretsmanager:GetSecretValue",), arn)
+    return allow("ReadKeys", (_READ_SECRET,), arn)
 
 
 def secret_or_parameter(arn: Any) -> Statement:
     """Allow to read a secret that is named when the stack is made, whichever service has it."""
-    return allow("ReadSlack", ("secretsmanager:GetSecretValue", "ssm:GetParameter"), arn)
+    return allow("ReadSlack", (_READ_SECRET, _READ_PARAMETER), arn)
+
+
+def existing_secrets(arns: Sequence[str]) -> list[Statement]:
+    """Allow to read these secrets, each by the call of the service that has it."""
+    parameters = [arn for arn in arns if ":ssm:" in arn]
+    secrets = [arn for arn in arns if ":ssm:" not in arn]
+    made = [("ReadSecrets", _READ_SECRET, secrets), ("ReadParameters", _READ_PARAMETER, parameters)]
+    return [allow(sid, (action,), *some) for sid, action, some in made if some]
 
 
 def mailing(identity: str) -> Statement:

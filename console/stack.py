@@ -65,6 +65,8 @@ class Options:
         bucket: a bucket for values that are too large for a checkpoint.
         invokes: functions that a handler invokes.
         policies: ARNs of policies for what the steps themselves do.
+        secrets: ARNs of secrets that hold settings of the steps.
+        settings: more environment variables, none of them secret.
         step_functions: whether runs report tasks of Step Functions.
         retention_days: how long an ended run's history is kept.
         memory: of each function, in MB.
@@ -80,6 +82,8 @@ class Options:
     bucket: bool = True
     invokes: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
     step_functions: bool = False
     retention_days: int = 14
     memory: int = 1024
@@ -203,7 +207,7 @@ def _permissions(function: Function, options: Options) -> list[Statement]:
     ]
     if options.bucket:
         stated.append(permissions.objects(_BUCKET, PREFIX, write=True))
-    stated += _reading(options)
+    stated += _reading(options) + permissions.existing_secrets(options.secrets)
     if options.email:
         stated.append(permissions.mailing(options.email))
     for number, model in enumerate(options.bedrock, 1):
@@ -216,7 +220,7 @@ def _permissions(function: Function, options: Options) -> list[Statement]:
 
 
 def _settings(options: Options) -> Resource:
-    made = _shared_settings(options)
+    made = _shared_settings(options, options.secrets) | dict(options.settings)
     if options.approvals:
         made["PERDURE_BASE_URL"] = If(
             "HasBaseUrl", Ref("BaseUrl"), GetAtt("ReceiverUrl.FunctionUrl")
@@ -226,18 +230,16 @@ def _settings(options: Options) -> Resource:
     return made
 
 
-def _shared_settings(options: Options) -> Resource:
+def _shared_settings(options: Options, more: Sequence[str] = ()) -> Resource:
     made: Resource = {}
     if options.bucket:
         made |= {"PERDURE_S3_BUCKET": Ref(_BUCKET), "PERDURE_S3_PREFIX": PREFIX}
-    if options.approvals:
-        arns = _secrets(options)
+    keys = [Ref(_KEYS)] if options.approvals else []
+    slack = [Ref(_SLACK)] if options.slack else []
+    arns: tuple[Any, ...] = (*keys, *slack, *more)
+    if arns:
         made["PERDURE_SECRETS_ARN"] = arns[0] if len(arns) == 1 else Join(",", arns)
     return made
-
-
-def _secrets(options: Options) -> tuple[Ref, ...]:
-    return (Ref(_KEYS), Ref(_SLACK)) if options.slack else (Ref(_KEYS),)
 
 
 def _reading(options: Options) -> list[Statement]:

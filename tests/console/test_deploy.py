@@ -25,6 +25,8 @@ PROFILE = "us.anthropic.claude-sonnet-4-20250514-v1:0"
 MODEL = "amazon.nova-lite-v1:0"
 OWN = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/abc123"
 POLICY = "arn:aws:iam::123456789012:policy/read-documents"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:openai-AbCdEf"
+PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/settings"
 ONE = Function("FlowHandler", "flow-handler", "flow.handler", 600)
 TWO = Function("FlowOther", "flow-other", "flow.other", 31_622_400)
 ASKING: dict[str, dict[str, Any]] = {
@@ -47,6 +49,8 @@ ALLOWED = {
     },
     "KeepLargeValues": {"s3:GetObject", "s3:PutObject"},
     "ReadKeys": {"secretsmanager:GetSecretValue"},
+    "ReadSecrets": {"secretsmanager:GetSecretValue"},
+    "ReadParameters": {"ssm:GetParameter"},
     "ReadSlack": {"secretsmanager:GetSecretValue", "ssm:GetParameter"},
     "SendMail": {"ses:SendEmail", "ses:SendRawEmail"},
     "AskModel": {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"},
@@ -59,6 +63,7 @@ EVERYTHING = Options(
     bedrock=(PROFILE, MODEL, OWN),
     invokes=("other",),
     policies=(POLICY,),
+    secrets=(SECRET,),
     step_functions=True,
 )
 
@@ -73,6 +78,8 @@ def templates() -> list[Template]:
             "bucket": [True, False],
             "invokes": [(), ("other",)],
             "policies": [(), (POLICY,)],
+            "secrets": [(), (SECRET,), (PARAMETER, SECRET)],
+            "settings": [(), (("MODEL", "x"), ("EMPTY", ""))],
             "step_functions": [True, False],
             "architecture": ["x86_64", "arm64"],
             "retention_days": [1, 90],
@@ -204,10 +211,10 @@ def test_a_function_finds_the_receiver_the_bucket_and_the_secrets() -> None:
     assert variables["PERDURE_BASE_URL"] == {"Fn::If": ["HasBaseUrl", {"Ref": "BaseUrl"}, here]}
     assert variables["PERDURE_S3_BUCKET"] == {"Ref": "Values"}
     arns = [{"Ref": "ApprovalKeys"}, {"Ref": "SlackSecretArn"}]
-    assert variables["PERDURE_SECRETS_ARN"] == {"Fn::Join": [",", arns]}
+    assert variables["PERDURE_SECRETS_ARN"] == {"Fn::Join": [",", [*arns, SECRET]]}
     assert variables["PERDURE_EMAIL_FROM"] == "a@example.org"
     receiver = functions_of(made)["Receiver"]["Environment"]["Variables"]
-    assert receiver["PERDURE_SECRETS_ARN"] == variables["PERDURE_SECRETS_ARN"]
+    assert receiver["PERDURE_SECRETS_ARN"] == {"Fn::Join": [",", arns]}
     assert "PERDURE_EMAIL_FROM" not in receiver
 
 
@@ -251,6 +258,22 @@ def test_no_secret_of_the_environment_is_in_the_template(perdure: Any) -> None:
     key = read(text)["Resources"]["ApprovalKeys"]["Properties"]
     assert "SecretString" not in key
     assert key["GenerateSecretString"]["PasswordLength"] >= 32
+
+
+def test_a_secret_given_as_a_setting_is_refused_and_not_repeated(perdure: Any) -> None:
+    for name in ("SLACK_BOT_TOKEN", "PERDURE_APPROVAL_KEYS", "OPENAI_API_KEY", "db_password"):
+        words = ("flow.py", "--template-only", "--env", f"{name}=canary")
+        done = perdure("deploy", *words, code=2)
+        assert f"--env {name} would stand in the template" in done.stderr
+        assert "canary" not in done.stderr
+    assert not (perdure.folder / "template.yaml").exists()
+
+
+def test_settings_of_the_steps_reach_the_function_alone(perdure: Any) -> None:
+    made = deployed(perdure, "flow.py:asks", "--env", "MODEL=a=b", "--env", "MODEL=c=d")
+    functions = functions_of(made)
+    assert functions["FlowAsksFunction"]["Environment"]["Variables"]["MODEL"] == "c=d"
+    assert "MODEL" not in functions["Receiver"]["Environment"]["Variables"]
 
 
 def test_each_handler_of_a_file_becomes_a_function(perdure: Any) -> None:
@@ -368,6 +391,9 @@ def test_what_is_written_says_how_to_deploy_it(perdure: Any) -> None:
         (["flow.py", "--email", "a@x.org${AWS::Region}"], "--email is an address"),
         (["flow.py", "--bedrock", "*"], "--bedrock is a model's or an inference profile's id"),
         (["flow.py", "--invoke", "f:live"], "--invoke is a function's name, without its alias"),
+        (["flow.py", "--secret", "*"], "--secret is the ARN of a secret or of a parameter"),
+        (["flow.py", "--env", "MODEL"], "--env is NAME=VALUE"),
+        (["flow.py", "--env", "AWS_REGION=x"], "--env is NAME=VALUE, and no name of AWS's own"),
         (["flow.py", "--policy", "*"], "--policy is the ARN of an IAM policy"),
         (["flow.py", "--qualifier", "3"], "--qualifier is an alias, like live, and no version"),
         (["flow.py", "--qualifier", "$LATEST"], "--qualifier is an alias"),
