@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from perdure.agents.ledgers import Entry
     from perdure.durable.operations import Operation
 
+    from .place import Runs
+
 _ROLES = {"human": "user", "ai": "assistant"}
 _NAMED = 10
 _DIGEST = 12
@@ -37,6 +39,7 @@ def show_call(place: Place, id: str, path: str, as_json: bool) -> None:
     try:
         account = account_of(engine, id)
         operation = _call(account, path)
+        _take_note(engine, id, operation)
         digest = note_of(operation).get("prompt")
         messages = [parsed(text) for text in engine.get(id).texts(digest)] if digest else []
     finally:
@@ -53,6 +56,14 @@ def show_call(place: Place, id: str, path: str, as_json: bool) -> None:
         )
     else:
         _print(stdout(), account, operation, entry, messages)
+
+
+def _take_note(engine: Runs, id: str, operation: Operation) -> None:
+    """Have a call know its prompt: on AWS that is not part of the history."""
+    from perdure.durable import LambdaEngine
+
+    if operation.note is None and isinstance(engine, LambdaEngine):
+        operation.note = engine.note(id, operation.id)
 
 
 def _call(account: Account, path: str) -> Operation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -35,10 +36,11 @@ from ..local.execution import ExecutionInfo, ExecutionStatus, Wait
 from ..local.history import HistoryEvent
 from ..local.verbs import NOTHING, plain_text
 from ..offloaded import text_of
-from ..operations import ErrorObject, Operation, SubType
+from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .api import LambdaApi, StartedBefore, Wire
 from .executions import STATUSES, LambdaExecution, Reading, info_of, status_of, statuses_of
 from .history import by_path, make_whole, operations_of
+from .offload import Store
 from .wire import error_of, wire_error
 
 _SOONEST, _LATEST = 0.2, 5.0
@@ -88,6 +90,7 @@ class LambdaEngine:
         self.home = None
         self.limits = Limits.aws()
         self._fresh = fresh
+        self._store = Store.of(os.environ)
         self._arns: dict[str, str] = {}
         self._codecs: dict[str, Codec] = {}
         self._read: dict[str, tuple[float, Reading]] = {}
@@ -189,6 +192,19 @@ class LambdaEngine:
         """Return the state of one operation of a run by its id, or None."""
         found = self._reading(id).operations.values()
         return next((each for each in found if each.id == operation), None)
+
+    def texts(self, id: str, last: str) -> builtins.list[str]:
+        """Return the texts of a chain, named by its last link; [] if not kept.
+
+        They are kept where `PERDURE_S3_BUCKET` is set, for the function and here.
+        """
+        if self._store is None:
+            return []
+        return self._store.texts(self._key(id), last)
+
+    def note(self, id: str, operation: str) -> str | None:
+        """Return what a gate noted with the last start of an operation, if that is kept."""
+        return None if self._store is None else self._store.note(self._key(id), operation)
 
     def waiting_for(self, id: str) -> builtins.list[Wait]:
         """Return what a run waits for."""
@@ -338,6 +354,9 @@ class LambdaEngine:
             self._arns[id] = found["DurableExecutionArn"]
         return self._arns[id]
 
+    def _key(self, id: str) -> str:
+        return self._arn(id).rpartition("/")[2]
+
     def _told(self, arn: str) -> Wire:
         return self.api.execution(arn, data=False)
 
@@ -356,6 +375,9 @@ class LambdaEngine:
         events = list(self.api.events(arn))
         operations = operations_of(events)
         make_whole(operations.values())
+        for each in operations.values():
+            if each.type is OperationType.STEP and each.status is OperationStatus.STARTED:
+                each.note = self.note(arn, each.id)  # what is under way is known by it alone
         reading = Reading(told, events, by_path(operations))
         if self._fresh:
             self._read[arn] = (time.monotonic(), reading)

@@ -118,8 +118,8 @@ class LambdaExecution:
         return {}
 
     def texts(self, last: str) -> list[str]:
-        """Return nothing: the service keeps no texts beside the operations."""
-        return []
+        """Return the texts of a chain, named by its last link; [] if not kept in S3."""
+        return self._engine.texts(self.arn, last)
 
     def history(self) -> list[HistoryEvent]:
         """Return the run's events as the service tells them."""

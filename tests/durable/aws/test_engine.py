@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from perdure.agents import llm
+from perdure.agents.testing import ScriptedModel
 from perdure.durable import (
     CallbackClosedError,
     CallbackNotFoundError,
@@ -25,11 +27,15 @@ from perdure.durable import (
     UsageError,
     durable_execution,
 )
+from perdure.durable.aws import offload
 from perdure.durable.aws.api import split_function
+from perdure.durable.offloaded import is_offloaded
 from perdure.durable.testing import Runner
 
+from .bucket import Bucket
 from .front import Front
 from .stage import until
+from .test_offload import bucket, moto  # noqa: F401
 from .worlds import AwsWorld
 
 _numbers = itertools.count(1)
@@ -322,6 +328,42 @@ def test_runs_are_listed_newest_first_and_by_status(deployed: Functions) -> None
         assert [each.id for each in engine.list(status=status)] == [id]
     with pytest.raises(UsageError, match="status is one of RUNNING"):
         engine.list(status="STOPPED")
+
+
+def test_large_values_and_prompts_are_read_from_where_they_are_kept(
+    bucket: Bucket,  # noqa: F811
+    deployed: Functions,
+) -> None:
+    @durable_execution(name="large")
+    def large(event: Any, context: Context) -> Any:
+        context.step("large", lambda: "x" * 300_000)
+        llm(context, "summary", "Say hello", model=ScriptedModel(["hello there"]))
+        return "y" * 1_200_000
+
+    engine = deployed(large)
+    run = engine.start(None, None)
+
+    assert run.result(timeout=30) == "y" * 1_200_000
+    operations = run.operations()
+    assert operations["large"].payload == json.dumps("x" * 300_000)
+    note = json.loads(engine.note(run.id, operations["summary"].id) or "{}")
+    assert any("Say hello" in text for text in run.texts(note["prompt"]))
+
+
+def test_a_large_value_that_is_gone_stays_a_reference(
+    bucket: Bucket,  # noqa: F811
+    deployed: Functions,
+) -> None:
+    @durable_execution(name="large")
+    def large(event: Any, context: Context) -> Any:
+        context.step("large", lambda: "x" * 300_000)
+
+    run = deployed(large).start(None, None)
+    run.result(timeout=30)
+    bucket.empty()
+    offload.forget_client()
+
+    assert is_offloaded(run.operations()["large"].payload or "")
 
 
 # -- answering --------------------------------------------------------------------------------
