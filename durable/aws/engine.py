@@ -13,18 +13,14 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Any
 
 from ..addressing import addressed
 from ..clock import SystemClock
 from ..codec import Codec
 from ..errors import (
-    ExecutionCancelledError,
     ExecutionConflictError,
-    ExecutionError,
-    ExecutionFailedError,
     ExecutionNotFoundError,
-    ExecutionTimedOutError,
     PayloadTooLargeError,
     UsageError,
 )
@@ -35,23 +31,16 @@ from ..local.engine import run_id
 from ..local.execution import ExecutionInfo, ExecutionStatus, Wait
 from ..local.history import HistoryEvent
 from ..local.verbs import NOTHING, plain_text
-from ..offloaded import text_of
 from ..operations import ErrorObject, Operation, OperationStatus, OperationType, SubType
 from .api import LambdaApi, StartedBefore, Wire
 from .executions import STATUSES, LambdaExecution, Reading, info_of, status_of, statuses_of
 from .history import by_path, make_whole, operations_of
 from .offload import Store
-from .wire import error_of, wire_error
+from .waiting import result_of
+from .wire import wire_error
 
-_SOONEST, _LATEST = 0.2, 5.0
-"""Seconds between two looks at a run that is waited for: the first pause, and the longest."""
 _READERS = 8
 """Histories that are read at once; more would only be refused more often."""
-_ENDS: dict[ExecutionStatus, type[ExecutionError]] = {
-    ExecutionStatus.FAILED: ExecutionFailedError,
-    ExecutionStatus.CANCELLED: ExecutionCancelledError,
-    ExecutionStatus.TIMED_OUT: ExecutionTimedOutError,
-}
 
 
 class LambdaEngine:
@@ -319,18 +308,7 @@ class LambdaEngine:
     def wait_for(self, id: str, timeout: float | None = None) -> Any:
         """Wait for a run to end and return its result; see `LambdaExecution.result`."""
         arn = self._arn(id)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SOONEST
-        while status_of(told := self.api.execution(arn)) is ExecutionStatus.RUNNING:
-            left = pause if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"the run {id!r} has not ended after {timeout:g} s; it goes on")
-            time.sleep(min(pause, left))
-            pause = min(1.5 * pause, _LATEST)
-        if status_of(told) is not ExecutionStatus.SUCCEEDED:
-            _raise_ended(told)
-        codec = self._codecs.get(arn, Codec(None))
-        return codec.decode(text_of(told.get("Result") or "null"), where=f"the result of {id!r}")
+        return result_of(self.api, arn, timeout, self._codecs.get(arn, Codec(None)))
 
     def _same(self, name: str, payload: str) -> str:
         """Return the ARN of the run of this name, if it has this input."""
@@ -424,10 +402,3 @@ def _addressed(found: Reading, name: str) -> Operation:
     operations = {each.id: each for each in found.operations.values()}
     told = found.told
     return addressed(told["DurableExecutionName"], status_of(told).value, operations, name)
-
-
-def _raise_ended(told: Wire) -> NoReturn:
-    status, error = status_of(told), error_of(told.get("Error"))
-    what = f"{error.type}: {error.message}" if error and error.type else error and error.message
-    ended = f"the run {told['DurableExecutionName']!r} {status.lower().replace('_', ' ')}"
-    raise _ENDS[status](f"{ended}: {what}" if what else ended, error)
