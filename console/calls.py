@@ -97,7 +97,8 @@ def _print(
     if not messages:
         digest = str(note_of(operation).get("prompt", ""))[:_DIGEST]
         say(console)
-        say(console, f"the prompt is not kept, only its digest {digest}", "dim")
+        kept = f", only its digest {digest}" if digest else ""
+        say(console, f"the prompt is not kept{kept}", "dim")
     record = record_of(operation)
     if record:
         _part(console, "answer", _data(record["message"]))

@@ -61,9 +61,12 @@ def list_runs(place: Place, status: str | None, limit: int, as_json: bool) -> No
     finally:
         engine.close()
     if as_json:
-        say_json([summary(run, waits) | cost_json(cost.totals) for run, waits, _, cost in listed])
+        say_json([summary(run, waits) | _cost_json(cost) for run, waits, _, cost in listed])
     elif listed:
         say_table([_HEAD, *(_list_row(*each) for each in listed)])
+        if any(cost is None for _, _, _, cost in listed):
+            told = f"what ended runs cost: {place.command('ledger')}"
+            say(stdout(), told, "dim")
     else:
         say(stdout(), f"no {f'{status} ' if status else ''}runs in {place.name}", "dim")
 
@@ -119,13 +122,15 @@ def _approvals(engine: Runs, run: ExecutionInfo) -> list[AuditRecord]:
     return asked_in(engine.operations(run.id), run.handler, run.status.value)
 
 
-def _cost(engine: Runs, place: Place, run: ExecutionInfo) -> Ledger:
-    """Return what a run cost; of one that has ended on AWS `ledger` tells, which takes longer."""
+def _cost(engine: Runs, place: Place, run: ExecutionInfo) -> Ledger | None:
+    """Return what a run cost; None for one that has ended on AWS, whose history is not read."""
     if place.function is None or run.status == "RUNNING":
         return brief_ledger(engine, run)
-    from perdure.agents.ledgers import Ledger
+    return None
 
-    return Ledger()
+
+def _cost_json(cost: Ledger | None) -> dict[str, Any]:
+    return {} if cost is None else cost_json(cost.totals)
 
 
 _TITLES = ("ID", "HANDLER", "STATUS", "CREATED", "DURATION", "COST", "WAITS FOR")
@@ -133,7 +138,7 @@ _HEAD = [Text(title, "dim") for title in _TITLES]
 
 
 def _list_row(
-    run: ExecutionInfo, waits: Sequence[Wait], approvals: Sequence[AuditRecord], cost: Ledger
+    run: ExecutionInfo, waits: Sequence[Wait], approvals: Sequence[AuditRecord], cost: Ledger | None
 ) -> list[Text]:
     status = status_of(run)
     return [
@@ -142,7 +147,7 @@ def _list_row(
         Text(status, STYLES[status]),
         Text(moment(run.created), "dim"),
         Text(length(seconds_of(run))),
-        Text(whole_cell(cost)),
+        Text("" if cost is None else whole_cell(cost)),
         Text(waits_words(waits, approvals) or _idle(run, status), "dim"),
     ]
 
@@ -156,7 +161,7 @@ def _show(console: Console, account: Account, place: Place) -> None:
     facts = {
         "run": Text(info.id, "bold"),
         "handler": Text(safe(info.handler)),
-        "file": Text(safe(info.source or "not recorded")),
+        **({} if place.function else {"file": Text(safe(info.source or "not recorded"))}),
         "status": Text(account.status, STYLES[account.status]),
         "created": Text(moment(info.created)),
         "duration": Text(length(account.seconds())),

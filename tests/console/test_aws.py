@@ -210,11 +210,13 @@ def test_list_tells_the_newest_runs_and_what_they_wait_for(cloud: Any) -> None:
 
     lines = it("list").splitlines()
 
-    assert [line.split()[0] for line in lines] == ["ID", "w2", "w1"]
+    assert [line.split()[0] for line in lines] == ["ID", "w2", "w1", "what"]
     assert "waiting" in lines[1]
     assert "event 'approval'" in lines[1]
     assert it.function in lines[1]
     assert "cancelled" in lines[2]
+    assert lines[3].startswith("what ended runs cost: perdure ledger")
+    assert [("usd" in each) for each in it.json("list")] == [True, False]
     assert [each["id"] for each in it.json("list", "--status", "waiting")] == ["w2"]
     assert it.json("list", "--status", "cancelled")[0]["status"] == "CANCELLED"
     assert f"no runs in the function {cloud(asks).function}"[:24] in cloud(asks)("list")
