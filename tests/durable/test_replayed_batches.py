@@ -54,9 +54,7 @@ def test_a_branch_that_lost_its_race_does_not_win_at_replay(
 
 
 @NESTINGS
-def test_a_batch_that_failed_fails_alike_at_replay(
-    small: Runner, make: Make, nesting: str
-) -> None:
+def test_a_batch_that_failed_fails_alike_at_replay(small: Runner, make: Make, nesting: str) -> None:
     def work(item: int) -> str:
         if item == 1:
             raise ValueError("one")
