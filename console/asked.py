@@ -62,12 +62,18 @@ def both_times(when: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M} {_offset(local)} ({day}{utc:%H:%M} UTC)"
 
 
-def row_note(record: AuditRecord) -> str:
-    """Return what an approval's row says: who is waited for until when, or who decided."""
+def row_note(record: AuditRecord, *, over: bool = False) -> str:
+    """Return what an approval's row says: who is waited for until when, or who decided.
+
+    Args:
+        over: the run has ended.
+    """
     if record.decision is not None:
         return decision_words(record.decision, brief=True)
     if record.error is not None:
         return cut(first_line(record.error), _COMMENT)
+    if over:
+        return "withdrawn, since the run has ended"
     policy = record.request.policy
     votes = f", {len(record.votes)} of {policy.required} voted" if policy.is_quorum else ""
     deadline = record.request.deadline.astimezone()

@@ -168,7 +168,8 @@ def _show(console: Console, account: Account, place: Place) -> None:
         "input": Text(shown(account.input, 66).replace("\n", "\n" + " " * 10)),
     }
     say_table([[Text(name, "dim"), value] for name, value in facts.items()])
-    rows = rows_of(account.operations, Moment(round(time.time() * 1000), active=info.active))
+    now, over = round(time.time() * 1000), info.status != "RUNNING"
+    rows = rows_of(account.operations, Moment(now, active=info.active, over=over))
     if rows:
         say(console)
         say_lines(console, tree_lines(rows))

@@ -83,6 +83,7 @@ class Moment:
         recorded: the ids that were closed before.
         active: a process runs the run now.
         said: the last of what each call streams now, by the operation's id.
+        over: the run has ended: what is open in it waits for nothing any more.
     """
 
     now: int
@@ -90,6 +91,7 @@ class Moment:
     recorded: frozenset[str] = frozenset()
     active: bool = True
     said: Mapping[str, str] = field(default_factory=dict)
+    over: bool = False
 
 
 def is_shown(operation: Operation) -> bool:
@@ -105,7 +107,9 @@ def rows_of(operations: Mapping[str, Operation], at: Moment) -> list[Row]:
         if is_shown(operation):
             parent = operation.parent if operation.parent in known else None
             children.setdefault(parent, []).append((path, operation))
-    approvals = {each.request.operation: row_note(each) for each in asked_in(operations)}
+    approvals = {
+        each.request.operation: row_note(each, over=at.over) for each in asked_in(operations)
+    }
     return _inside(_Tree(children, approvals, at), None, "", 0)
 
 
@@ -181,6 +185,8 @@ def _state(operation: Operation, at: Moment) -> State:
     if operation.closed:
         done = operation.status is _S.SUCCEEDED and operation.id in at.recorded
         return State.REPLAYED if done else _CLOSED[operation.status]
+    if at.over and not (operation.type is OperationType.STEP and operation.status is _S.STARTED):
+        return State.STOPPED
     due = operation.due is not None and operation.due > at.now
     if operation.type is OperationType.STEP:
         if operation.status is _S.PENDING and due:

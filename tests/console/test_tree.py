@@ -71,6 +71,19 @@ def test_a_retry_that_is_due_and_that_nobody_runs_is_no_poll() -> None:
     assert [row.note for row in rows] == ["attempt 2 now", "poll 2 now"]
 
 
+def test_nothing_of_a_run_that_has_ended_is_said_to_wait() -> None:
+    at = Moment(100_000, active=False, over=True)
+    asked = operation("asked", S.STARTED, T.CALLBACK, subtype="WaitForEvent", due=160_000)
+    retried = operation("retried", S.PENDING, due=103_500, attempt=1)
+    cut = operation("cut", S.STARTED)
+    assert states(asked, retried, operation("nap", S.STARTED, T.WAIT), cut, at=at) == [
+        ("asked", "stopped"),
+        ("retried", "stopped"),
+        ("nap", "stopped"),
+        ("cut", "interrupted"),
+    ]
+
+
 def test_markers_have_no_row() -> None:
     assert states(operation("clock", S.SUCCEEDED, subtype="Now", ended=1)) == []
 
