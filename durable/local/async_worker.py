@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from ..async_run import AsyncRun, install, run_handler
@@ -33,7 +34,8 @@ class AsyncWorker:
         self._host.post(self._begin, session, handler)
 
     def _begin(self, session: LocalSession, handler: Handler[Any]) -> None:
-        task = self._host.loop.create_task(self._invoke(session, handler))
+        # Not in the context of a task of another run, which would end this one with its own.
+        task = Context().run(self._host.loop.create_task, self._invoke(session, handler))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
