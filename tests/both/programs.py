@@ -5,6 +5,7 @@ Each body is written once, with `await`, and is run as a sync and as an async ha
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -383,6 +384,133 @@ async def a_large_child(event: Any, context: Any) -> Any:
 async def held(event: Any, context: Any) -> Any:
     await context.step("before", double, 1)
     return await context.step("mended", flaky_once_a_run)
+
+
+class Shout:
+    """Keeps a text in capitals."""
+
+    def dumps(self, value: str) -> str:
+        return value.upper()
+
+    def loads(self, text: str) -> str:
+        return text
+
+
+@program(gives=["A", "B", ["C"]])
+async def serializers(event: Any, context: Any) -> Any:
+    async def inner(child: Any) -> Any:
+        return await child.step("b", lambda: "b", serdes=Shout())
+
+    async def item(branch: Any, text: str) -> Any:
+        return await branch.step("c", lambda: text)
+
+    step = await context.step("a", lambda: "a", serdes=Shout())
+    child = await context.child("inner", inner, serdes=Shout())
+    items = list(await context.map("items", ["c"], item, item_serdes=Shout()))
+    await context.sleep(1)
+    return [step, child, items]
+
+
+@program(gives=["slept", "done at attempt 2", 2])
+async def parts_of_a_second(event: Any, context: Any) -> Any:
+    await context.sleep(0.2)
+    quick = RetryPolicy(max_attempts=2, initial_delay=0.1, jitter="none")
+    retried = await context.step("retried", flaky, 1, retry=quick)
+    polled = await context.wait_for_condition(
+        "polled", lambda n: n + 1, 0, lambda n: n == 2, every=0.3
+    )
+    await context.wait(0.4, name="event")
+    return ["slept", retried, polled]
+
+
+@program(raises=("perdure.UsageError", ""))
+async def a_sleep_longer_than_a_year(event: Any, context: Any) -> Any:
+    await context.sleep(400 * 86_400)
+
+
+@program(gives=["perdure.PayloadTooLargeError", "small"])
+async def a_step_result_that_is_too_large(event: Any, context: Any) -> Any:
+    try:
+        await context.step("large", lambda: "x" * (2 * 1024 * 1024))
+    except OperationError as error:
+        return [error.error_type, await context.step("small", lambda: "small")]
+
+
+@program(gives="é" * 1_000_000)
+async def a_large_result(event: Any, context: Any) -> Any:
+    await context.sleep(1)
+    return "é" * 1_000_000
+
+
+@program(raises=("LookupError", "grüße ☃"))
+async def an_error_in_many_words(event: Any, context: Any) -> Any:
+    await context.step("fail", fail, "grüße ☃ " * 300)
+
+
+@program(raises=("tests.both.programs.Own", "because"))
+async def an_error_of_ones_own(event: Any, context: Any) -> Any:
+    try:
+        await context.step("fail", fail)
+    except OperationError as error:
+        raise Own("because") from error
+
+
+class Own(Exception):
+    """An error of a handler's own."""
+
+
+@program(raises=("ExceptionGroup", "several"))
+async def a_group_of_errors(event: Any, context: Any) -> Any:
+    raise ExceptionGroup("several", [KeyError("one"), ValueError("two")])
+
+
+@program(raises=("perdure.SerializationError", ""))
+async def a_result_that_cannot_be_kept(event: Any, context: Any) -> Any:
+    return open
+
+
+@program(raises=("perdure.UsageError", ""))
+async def a_name_that_is_none(event: Any, context: Any) -> Any:
+    await context.step("grüße", double, 1)
+
+
+@program(raises=("perdure.NonDeterminismError", ""), kinds=("async",))
+async def a_name_for_two_tasks(event: Any, context: Any) -> Any:
+    async def task() -> Any:
+        return await context.step("same", double, 1)
+
+    return await gather(context, asyncio.create_task(task()), asyncio.create_task(task()))
+
+
+@program(gives=["ALL_COMPLETED", 3])
+async def at_most_once_in_branches(event: Any, context: Any) -> Any:
+    async def one(branch: Any, item: int) -> Any:
+        return await branch.step("pay", double, item, semantics="at_most_once", retry=AGAIN)
+
+    result = await context.map("items", range(3), one, completion=Completion(max_failures=1))
+    return [result.reason, result.success_count]
+
+
+@program(gives=["FAILURE_TOLERANCE_EXCEEDED", 0, 1])
+async def branches_that_are_dropped(event: Any, context: Any) -> Any:
+    async def waits(branch: Any) -> Any:
+        return await branch.wait(50, name="never")
+
+    async def breaks(branch: Any) -> Any:
+        await branch.sleep(1)
+        await branch.step("fail", fail)
+
+    try:
+        await context.parallel("both", {"waits": waits, "breaks": breaks})
+    except BatchError as error:
+        result = error.result
+    await context.step("after", double, 1)
+    return [result.reason, result.success_count, result.failure_count]
+
+
+@program(event=None, gives=None)
+async def nothing(event: Any, context: Any) -> Any:
+    assert event is None
 
 
 RUNS: set[str] = set()

@@ -6,6 +6,7 @@ payload and error.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,12 @@ class Run:
         except ExecutionFailedError as failure:
             assert failure.error is not None
             error = (failure.error_type, failure.error.message)
-        return Fared(value, error, shapes_of(self.execution.operations()))
+        events = Counter(
+            (each["EventType"], each["Id"], each.get("ParentId"), each.get("SubType"))
+            for each in self.execution.history()
+            if not each["EventType"].startswith(("Execution", "Invocation"))
+        )
+        return Fared(value, error, shapes_of(self.execution.operations()), events)
 
     def _open(self, name: str) -> str:
         def found() -> str | None:
@@ -117,11 +123,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Fared:
-    """What a run came to: its result or the type and message of its error, and its operations."""
+    """What a run came to, and what it left.
+
+    Attributes:
+        value: its result.
+        error: or the type and message of its error.
+        operations: what has to be alike of each, by path.
+        events: how often its history has each, by type, id, parent and subtype.
+    """
 
     value: Any
     error: tuple[str | None, str] | None
     operations: dict[str, dict[str, Any]]
+    events: Counter[tuple[str, str, str | None, str | None]]
 
     def statuses(self) -> dict[str, str]:
         """Return the status of each operation, by path."""
@@ -171,4 +185,9 @@ def differences(one: Fared, other: Fared, alike: Sequence[str] = ALL) -> list[st
             continue
         differing = {key: (mine[key], its[key]) for key in alike if mine[key] != its[key]}
         found += [f"{path}: {differing}"] if differing else []
+    if any(event[3] == SubType.FAILURE for event in one.events):
+        return found  # what is held and resumed is kept as further operations on AWS
+    for event in sorted(one.events.keys() | other.events.keys(), key=str):
+        if one.events[event] != other.events[event]:
+            found.append(f"{event}: {one.events[event]} and {other.events[event]} times")
     return found

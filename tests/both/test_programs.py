@@ -40,7 +40,8 @@ def _found(stages: list[Stage], case: tuple[str, str]) -> Any:
     try:
         handler = _handler(*case)
         return [_fared(stage, handler, PROGRAMS[case[0]]) for stage in stages]
-    except Exception as error:
+    except BaseException as error:
+        error.add_note(str(case))
         return error
 
 
@@ -63,7 +64,7 @@ def test_a_program_fares_alike_on_both_engines(
             results |= dict(zip(asked, found, strict=True))
 
     found = results[name, kind]
-    if isinstance(found, Exception):
+    if isinstance(found, BaseException):
         raise found
     local, on_lambda = found
     program = PROGRAMS[name]
