@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,12 +27,12 @@ from perdure.approvals.voting import cast, claims_of
 from perdure.durable import Handler, LambdaEngine, Limits, LocalEngine
 
 from ..durable.aws.front import Front
-from ..durable.aws.stage import CREDENTIALS, PATIENCE, ProcessDied, serving
+from ..durable.aws.stage import PATIENCE, serving
 from ..durable.aws.worlds import AwsWorld
+from .functions import in_sandboxes
 from .stages import Fared, Run, differences
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SANDBOX = Path(__file__).with_name("sandbox.py")
 WHO = "user:alice"
 CLAIM = {"id": "c1", "amount": 900.0, "approvers": [WHO], "via": ["web"]}
 STRUCTURE = ("id", "type", "subtype", "status", "attempt", "error")
@@ -85,22 +82,7 @@ def locally(file: str, attribute: str, folder: Path) -> Iterator[LocalEngine]:
 
 @contextmanager
 def on_aws(world: AwsWorld, file: str, attribute: str) -> Iterator[LambdaEngine]:
-    own = {"AWS_ENDPOINT_URL_LAMBDA": world.runner.url, "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def invoke(name: str, event: Any) -> Any:
-        done = subprocess.run(
-            [sys.executable, str(SANDBOX), f"{EXAMPLES / file}:{attribute}"],
-            input=json.dumps(event).encode(),
-            env=os.environ | CREDENTIALS | own,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        if done.returncode:
-            raise ProcessDied(done.stderr.decode())
-        return json.loads(done.stdout)
-
-    with serving(invoke) as function:
+    with serving(in_sandboxes(world, EXAMPLES / file, attribute)) as function:
         front = Front(world.runner, function.url)
         try:
             yield LambdaEngine(f"{Path(file).stem}-{attribute}:live", endpoint_url=front.url)

@@ -22,7 +22,6 @@ from perdure.durable import (
 from ..durable.aws.stage import until
 from .stages import Run, Stage
 
-
 CLOSED = (CallbackClosedError, CallbackNotFoundError)
 """Of a callback by its id: AWS's local runner does not know one any more that is closed."""
 

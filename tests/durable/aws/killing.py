@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from .kill_pipeline import append
+from .kill_pipeline import CALLEE, append
 from .sandboxes import Sandbox, Sandboxes
 
 ENDS = ("SUCCEED", "FAIL", "RETRY")
@@ -59,7 +59,12 @@ def points(chance: random.Random, count: int, calls: int, seconds: float) -> lis
 
 
 class Killing:
-    """The API's address for sandboxes, and the plans by ARN."""
+    """The API's address for sandboxes, and the plans by ARN.
+
+    Attributes:
+        killed: the processes that were.
+        strays: draws a point for each execution that another one has invoked.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target).netloc
@@ -67,6 +72,7 @@ class Killing:
         self.plans: dict[str, Plan] = {}
         self.arns: set[str] = set()
         self.killed: set[int] = set()
+        self.strays: random.Random | None = None
         self._ends: Counter[tuple[str, str]] = Counter()
         killing = self
 
@@ -94,7 +100,10 @@ class Killing:
     def invoke(self, sandboxes: Sandboxes, name: str, event: Any) -> Any:
         """Serve an invocation, and kill its process if its time comes."""
         arn = event["DurableExecutionArn"]
+        is_new = arn not in self.plans
         plan = self._plan(arn)
+        if is_new and name == CALLEE and self.strays is not None:
+            plan.points = points(self.strays, 1, 2, 0.05)
         timer: threading.Timer | None = None
 
         def begun(sandbox: Sandbox) -> None:

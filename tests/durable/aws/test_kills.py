@@ -146,8 +146,10 @@ def kill_side_by_side(
         check_history(run)
         return stage.killing.plans[run.arn].kills
 
+    stage.killing.strays = random.Random(seeds.start)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         kills = [kill for each in threads.map(one, seeds) for kill in each]
+    stage.killing.strays = None
     return kills
 
 
