@@ -52,9 +52,13 @@ def by_path(operations: dict[str, Operation]) -> dict[str, Operation]:
 def make_whole(operations: Iterable[Operation]) -> None:
     """Put the values that are kept in S3 in the place of what refers to them, as far as possible.
 
-    One that cannot be read stays a reference.
+    One that cannot be read stays a reference; what an outsider sent is never taken for one.
     """
-    apart = [each for each in operations if each.payload and is_offloaded(each.payload)]
+    apart = [
+        each
+        for each in operations
+        if each.type is not OperationType.CALLBACK and each.payload and is_offloaded(each.payload)
+    ]
     if not apart:
         return
     with ThreadPoolExecutor(_READERS) as readers:

@@ -14,9 +14,11 @@ from perdure.agents import llm
 from perdure.agents.testing import ScriptedModel
 from perdure.durable import Context, durable_execution
 from perdure.durable.aws import offload
+from perdure.durable.aws.history import make_whole
 from perdure.durable.aws.offload import BUCKET, PREFIX, Store
 from perdure.durable.gated import value_of
 from perdure.durable.offloaded import MARK, text_of
+from perdure.durable.operations import Operation, OperationStatus, OperationType
 
 from ..both import inner
 from .bucket import NAME, Bucket
@@ -233,6 +235,18 @@ def test_a_dict_that_looks_like_a_reference_is_only_a_dict(
     run.send("sent", trap)
 
     assert run.outcome() == Outcome(True)
+
+
+def test_looking_at_a_run_fetches_nothing_that_an_outsider_named(bucket: Bucket) -> None:
+    [reference] = Store(NAME).put("another-run", ['"not yours"'])
+    ended = (OperationStatus.SUCCEEDED, None, "it", None, 0, 0)
+    step = Operation("a", OperationType.STEP, *ended, payload=reference)
+    callback = Operation("b", OperationType.CALLBACK, *ended, payload=reference)
+
+    make_whole([step, callback])
+
+    assert step.payload == '"not yours"'
+    assert callback.payload == reference
 
 
 @pytest.mark.parametrize("caught", [False, True])
