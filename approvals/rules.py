@@ -1,13 +1,14 @@
 """What is wrong with a value, by a JSON Schema (Draft 2020-12), in words for whoever filled it in.
 
-Nothing is fetched: a schema that refers to another document cannot be met.
+Nothing is fetched: a schema that refers to another document cannot be met. What a value costs to
+judge grows with its length and no faster: a pattern is matched as pydantic matches it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -52,18 +53,17 @@ _SIZES = {
 
 def errors_of(schema: Mapping[str, Any], value: Any) -> dict[str, str]:
     """Return what is wrong with a value, by the name of its property; "" is for the whole."""
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    validator = Draft202012Validator(schema, registry=Registry(), format_checker=_formats())
+    validator = _validator()(schema, registry=Registry(), format_checker=_formats())
     errors: dict[str, str] = {}
     try:
         for error in sorted(validator.iter_errors(value), key=lambda each: str(each.json_path)):
             for field, text in _told(_telling(error)):
                 errors.setdefault(field, text)
-    except (SchemaError, Unresolvable, RecursionError, re.error) as error:
+    except (SchemaError, Unresolvable, RecursionError, ArithmeticError, re.error) as error:
         errors[""] = f"nothing that this form's schema can judge ({type(error).__name__})"
     return errors
 
@@ -123,6 +123,68 @@ def _expected(rule: str, bound: Any) -> str | None:
     if rule == "format":
         return _FORMATS.get(bound, f"text in the format {bound!r}")
     return _BOUNDS[rule].format(bound) if rule in _BOUNDS else None
+
+
+@lru_cache(maxsize=1)
+def _validator() -> Any:
+    """Return the validator of jsonschema, without its rules that a short value can keep busy."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    rules = {"pattern": _pattern, "patternProperties": _pattern_properties, "uniqueItems": _unique}
+    made: Any = extend
+    return made(Draft202012Validator, rules)
+
+
+def _pattern(validator: Any, pattern: str, found: Any, schema: Any) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(found, str) and not _finder(pattern)(found):
+        yield ValidationError(f"does not fit {pattern}")
+
+
+def _pattern_properties(
+    validator: Any, rules: Mapping[str, Any], found: Any, schema: Any
+) -> Iterator[ValidationError]:
+    for pattern, rule in rules.items() if isinstance(found, dict) else ():
+        for name in filter(_finder(pattern), found):
+            yield from validator.descend(found[name], rule, path=name, schema_path=pattern)
+
+
+def _unique(validator: Any, wanted: bool, found: Any, schema: Any) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    if wanted and isinstance(found, list) and len({_alike(each) for each in found}) < len(found):
+        yield ValidationError("has an item twice")
+
+
+def _alike(value: Any) -> str:
+    """Return a text that is the same for values that JSON Schema takes as equal."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=256)
+def _finder(pattern: str) -> Callable[[str], bool]:
+    """Return what looks for a pattern: in linear time, unless the pattern looks around itself.
+
+    Such a pattern is one that pydantic refuses, too, but where a model has `regex_engine` so.
+    """
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        fits = SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
+    except SchemaError:
+        compiled = re.compile(pattern)
+        return lambda text: compiled.search(text) is not None
+    return fits
 
 
 @lru_cache(maxsize=1)

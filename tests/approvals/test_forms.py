@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from hypothesis import given
@@ -172,6 +173,41 @@ def test_the_schema_is_checked_in_words() -> None:
 def test_each_rule_has_words(schema: dict[str, Any], value: Any, words: str | None) -> None:
     request = request_of(form={"properties": {"x": schema}})
     assert check(request, "respond", {"x": value}) == ({} if words is None else {"x": words})
+
+
+class Codes(BaseModel):
+    """Data whose rules a short value could keep busy for long."""
+
+    code: Annotated[str, Field(pattern="^(a+)+$")] = "a"
+    named: dict[Annotated[str, Field(pattern="^(a+)+$")], int] = {}
+    distinct: set[int | str] = set()
+    cents: Annotated[float, Field(multiple_of=0.01)] = 0
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"code": "a" * 50_000 + "!"}, "text that fits ^(a+)+$"),
+        ({"named": {"a" * 50_000 + "!": 1}}, None),
+        ({"named": {"aa": "x"}}, "a whole number, not 'x' (at aa)"),
+        ({"distinct": [each for i in range(6000) for each in (i, str(i))]}, None),
+        ({"distinct": [1, 1.0]}, "has an item twice"),
+        ({"distinct": [1, "1"]}, None),
+        ({"cents": 10**400}, "nothing that this form's schema can judge (OverflowError)"),
+    ],
+)
+def test_no_value_keeps_the_judge_busy(value: Any, words: str | None) -> None:
+    request = request_of(form=Codes.model_json_schema())
+    began = time.process_time()
+    errors = list(check(request, "respond", value).values())
+    assert time.process_time() - began < 2
+    assert not errors if words is None else errors[0].startswith(words)
+
+
+def test_a_pattern_that_looks_around_itself_is_matched_all_the_same() -> None:
+    request = request_of(form={"properties": {"x": {"type": "string", "pattern": "^(?!no).*$"}}})
+    assert check(request, "respond", {"x": "yes"}) == {}
+    assert check(request, "respond", {"x": "no"})["x"].startswith("text that fits")
 
 
 def test_a_schema_that_points_elsewhere_is_not_followed() -> None:
