@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from html import unescape
 from typing import Any
@@ -139,6 +140,17 @@ class TestSigningIn:
             assert browser.look("/inbox").status == 401
         browser.cookie = f"perdure_session={sign(office.keys, 'session', claims)}"
         assert browser.look("/inbox").status == 200
+
+    def test_cookies_of_others_neither_end_it_nor_keep_the_receiver_busy(
+        self, browser: Browser
+    ) -> None:
+        browser.sign_in()
+        slow = 'a="' + "\\1" * 30_000 + '"'
+        for other in ("b=[1, 2]; c=\\", "d", "=", 'e={"x": 1}', slow):
+            for cookie in (f"{other}; {browser.cookie}", f"{browser.cookie}; {other}"):
+                began = time.process_time()
+                assert get(browser.receiver, "/inbox", cookie=cookie).status == 200
+                assert time.process_time() - began < 1
 
     def test_signing_out_ends_it_in_this_browser(self, browser: Browser, it: Asked) -> None:
         for page in ("/inbox", entry_of(it)):
