@@ -111,7 +111,7 @@ class Slack(Channel):
         message = blocks.asked(
             notice.request,
             token=_button_token(notice, people, requester),
-            page=notice.link(people, requester) if self.personal else notice.page,
+            page=notice.link(_proven(people), requester) if self.personal else notice.page,
             mentions=() if self.personal else called,
         )
         posted = ask(
@@ -197,6 +197,11 @@ def _known(directory: Directory, notice: Notice) -> tuple[Person, ...]:
             final=True,
         )
     return people
+
+
+def _proven(people: Sequence[Person]) -> list[Person]:
+    """Return people as those whom Slack delivers to: a link in a message proves no address."""
+    return [Person(each.approver, (slack_identity(each),)) for each in people]
 
 
 def _button_token(notice: Notice, people: Sequence[Person], requester: Sequence[str]) -> str:

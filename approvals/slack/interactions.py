@@ -296,7 +296,8 @@ class Interactions:
         claims, base = visitor.claims, self._office.base_url
         if _groups(visitor.person):
             return f"{base}/inbox/{claims.execution}/{claims.operation}"
-        own = seal(self._office.keys, "link", replace(claims, who=(visitor.person,)))
+        proven = Person(visitor.person.approver, (visitor.by.identity,))
+        own = seal(self._office.keys, "link", replace(claims, who=(proven,)))
         return f"{base}/a/{PREFIX}{own}/review"
 
     def _client(self, patience: Patience) -> Any:

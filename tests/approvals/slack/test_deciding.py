@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+
+from perdure.approvals.audit import audit
+from perdure.approvals.http import Request
+from perdure.approvals.journal import LocalCallbacks
+from perdure.approvals.receiver import Receiver
+from perdure.approvals.tokens import unseal
 
 from .clicks import buttons, user
 from .fake_slack import BROKEN, refused
@@ -240,3 +247,28 @@ def test_an_answer_is_posted_only_to_slack(ask, slack, channel, office, runner):
     assert strict.handle(signed(body_of(payload), office.now)).status == 200
     assert run.result(timeout=5)["approved"] is True
     assert slack.called("response_url") == []
+
+
+@pytest.mark.parametrize("order", [("link", "click"), ("click", "link")])
+def test_a_person_who_is_named_by_address_and_by_id_counts_once(
+    ask, press, slack, direct, office, runner, order
+):
+    slack.people["alice@example.org"] = "UALICE"
+    run = ask(approvers=["alice@example.org", ALICE, BOB], via=[direct], required=2)
+    posts = {
+        unseal(office.keys, "slack", buttons(each)["approve"]["value"]).who[0].approver: each
+        for each in slack.posts
+    }
+    link = urlsplit(buttons(posts["alice@example.org"])["open"]["url"]).path
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    receiver = Receiver(office, LocalCallbacks(runner.engine))
+    for way in order:
+        if way == "click":
+            press("approve", "UALICE", posts[ALICE])
+        else:
+            receiver.handle(Request("POST", link, "", form, b"decision=approve"))
+            runner.settle()
+
+    assert run.info().status == "RUNNING"
+    [record] = audit(runner.engine, run.id)
+    assert [(each.by.identity, each.channel) for each in record.votes] == [(ALICE, "slack")]
