@@ -141,7 +141,11 @@ def identities_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
         return ()
     if not isinstance(given, str | tuple | list) or not given:
         raise UsageError(f"requested_by is an identity, a list of them, or None, not {given!r}")
-    return tuple(identity_of(each) for each in ([given] if isinstance(given, str) else given))
+    found = tuple(identity_of(each) for each in ([given] if isinstance(given, str) else given))
+    for each in found:
+        if kind_of(each) is IdentityKind.SLACK_GROUP:  # it would keep none of its members out
+            raise UsageError(f"requested_by is one person, not the group {each!r}; name who asked")
+    return found
 
 
 def account() -> str:

@@ -78,6 +78,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"requested_by": "alice"}, "an approver is alice@example.org"),
     ({"requested_by": []}, "requested_by is an identity, a list of them, or None, not []"),
     ({"requested_by": 7}, "requested_by is an identity"),
+    ({"requested_by": "slack-group:T1:S3"}, "requested_by is one person, not the group"),
     ({"allow": []}, "allow is empty; it takes approve, reject, edit, respond"),
     ({"allow": "yes"}, "allow takes approve, reject, edit, respond, not 'yes'"),
     ({"allow": None}, "allow is a list, not None"),
