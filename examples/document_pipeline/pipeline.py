@@ -9,6 +9,10 @@ durable function. What of the document is recorded is never done, or paid, again
 Long documents are cut by pages, and the parts read side by side. What the model finds is checked
 against the page. Above a threshold of risk a person has to say yes, by email; what they say, and
 what all of it cost, is filed beside the result.
+
+A document that cannot be read is filed as that. Where the cause is elsewhere (a permission, a
+service, a sender nobody verified) the run is held instead of failing, and `perdure resume` has it
+go on: on AWS a failed run is final, and what was paid and approved would go with it.
 """
 
 import os
@@ -24,7 +28,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from reading import Document, Page, Place, read_pages, text_of
+from reading import Document, Page, Place, Unreadable, read_pages, text_of
 from risk import Risk, clauses_in, look_up, risk_of
 from services import AGAIN, write_json
 
@@ -41,38 +45,17 @@ MOST_SAID = 200
 """Facts that go into the summary."""
 
 
-@durable_execution(name="document_pipeline")
+@durable_execution(name="document_pipeline", hold_on_failure=True)
 def handler(event: Any, context: Context) -> dict[str, Any]:
     """Process one document."""
     request: Request = context.step("request", read_request, event)
     document = context.child("text", lambda scope: text_of(scope, *request.reading))
-    parts = context.map(
-        "parts",
-        document.parts,
-        lambda scope, numbers: read_part(scope, request, document, numbers),
-        max_concurrency=request.side_by_side,
-    )
-    facts = merged([part["facts"] for part in parts])
-    parties = [fact.text for fact in facts if fact.kind == "party"]
-    classes = context.step("enrich", look_up, request.table, parties, retry=AGAIN)
-    clauses = [each for part in parts for each in part["clauses"]]
-    risk = risk_of(facts, classes, clauses, len(document.scanned))
-    summary = summarize(context, request, document, facts, risk)
-    decision = None
-    if risk.score >= request.threshold:
-        decision = ask(context, request, document, summary, facts, risk)
-    outcome = {
-        "status": "released" if decision is None or decision.approved else decision.kind,
-        "document": document.place.model_dump(),
-        "pages": document.pages,
-        "scanned_pages": document.scanned,
-        "summary": summary,
-        "risk": risk.model_dump(),
-        "approval": words_of(decision),
-        "counterparties": {name: classes.get(name) for name in parties},
-        "facts": [fact.model_dump() for fact in facts],
-    }
-    return context.step("file", lambda: file(context, request, document, outcome), retry=AGAIN)
+    if isinstance(document, Unreadable):
+        place = document.place.model_dump()
+        outcome = {"status": "unreadable", "document": place, "reason": document.reason}
+    else:
+        outcome = understand(context, request, document)
+    return context.step("file", lambda: file(context, request, outcome), retry=AGAIN)
 
 
 # The input
@@ -159,6 +142,39 @@ def read_request(event: Any) -> Request:
         ) from None
 
 
+# The document
+
+
+def understand(context: Context, request: Request, document: Document) -> dict[str, Any]:
+    """Say what a document holds, how risky it is, and whether it may be released."""
+    parts = context.map(
+        "parts",
+        document.parts,
+        lambda scope, numbers: read_part(scope, request, document, numbers),
+        max_concurrency=request.side_by_side,
+    )
+    facts = merged([part["facts"] for part in parts])
+    parties = [fact.text for fact in facts if fact.kind == "party"]
+    classes = context.step("enrich", look_up, request.table, parties, retry=AGAIN)
+    clauses = [each for part in parts for each in part["clauses"]]
+    risk = risk_of(facts, classes, clauses, len(document.scanned))
+    summary = summarize(context, request, document, facts, risk)
+    decision = None
+    if risk.score >= request.threshold:
+        decision = ask(context, request, document, summary, facts, risk)
+    return {
+        "status": "released" if decision is None or decision.approved else decision.kind,
+        "document": document.place.model_dump(),
+        "pages": document.pages,
+        "scanned_pages": document.scanned,
+        "summary": summary,
+        "risk": risk.model_dump(),
+        "approval": words_of(decision),
+        "counterparties": {name: classes.get(name) for name in parties},
+        "facts": [fact.model_dump() for fact in facts],
+    }
+
+
 # One part
 
 
@@ -239,16 +255,15 @@ def words_of(decision: Decision | None) -> dict[str, Any] | None:
 # The files
 
 
-def file(
-    context: Context, request: Request, document: Document, outcome: dict[str, Any]
-) -> dict[str, Any]:
+def file(context: Context, request: Request, outcome: dict[str, Any]) -> dict[str, Any]:
     """Write the result and the ledger, each under a key that is the same each time."""
     bucket, prefix = request.home
-    folder = f"{prefix}{document.place.id}"
+    folder = f"{prefix}{Place(**outcome['document']).id}"
     costs = ledger(context).as_json()
+    read = "risk" in outcome
     return {
         "status": outcome["status"],
-        "risk": outcome["risk"]["score"],
+        **({"risk": outcome["risk"]["score"]} if read else {"reason": outcome["reason"]}),
         "ledger": write_json(bucket, f"{folder}/ledger.json", costs),
         "result": write_json(bucket, f"{folder}/result.json", outcome),
     }

@@ -1,7 +1,8 @@
 """The text of a document in S3, page by page: read by pypdf, or by Textract where it is a scan.
 
 The text goes to an object of its own beside the result, so that a document of any length is a few
-hundred bytes in the journal. What cannot be read is a `DocumentError` that says why.
+hundred bytes in the journal. One that cannot be read is `Unreadable`, and that is an answer: the
+next try would give no other. What is no fault of the document is an error.
 """
 
 import hashlib
@@ -88,18 +89,25 @@ class Document(BaseModel):
     parts: list[list[int]]
 
 
-def text_of(scope: Context, place: Place, home: tuple[str, str], together: int) -> Document:
+class Unreadable(BaseModel):
+    """A document that cannot be read, in this version of it, and why."""
+
+    place: Place
+    reason: str
+
+
+Reading = Document | Unreadable
+
+
+def text_of(scope: Context, place: Place, home: tuple[str, str], together: int) -> Reading:
     """Read a document.
 
     Args:
         home: the bucket and the prefix where its text and its result go.
         together: how many pages one call of the model gets, at most.
-
-    Raises:
-        ChildError: it cannot be read; a `DocumentError` inside.
     """
-    document: Document = scope.step("extract", extract, place, home, together, retry=AGAIN)
-    if not document.scanned:
+    document: Reading = scope.step("extract", extract, place, home, together, retry=AGAIN)
+    if isinstance(document, Unreadable) or not document.scanned:
         return document
     job = scope.step("scan", start_scan, document, retry=AGAIN)
     scope.wait_for_condition(
@@ -109,7 +117,7 @@ def text_of(scope: Context, place: Place, home: tuple[str, str], together: int) 
         backoff=SCAN,
         timeout=3600,
     )
-    result: Document = scope.step("collect", collect, document, job, home, together, retry=AGAIN)
+    result: Reading = scope.step("collect", collect, document, job, home, together, retry=AGAIN)
     return result
 
 
@@ -122,14 +130,17 @@ def read_pages(home: tuple[str, str], document: Document, numbers: list[int]) ->
 # extract
 
 
-def extract(place: Place, home: tuple[str, str], together: int) -> Document:
+def extract(place: Place, home: tuple[str, str], together: int) -> Reading:
     """Read an object and keep the text of its pages."""
-    if place.suffix not in SUFFIXES:
-        raise DocumentError(f"{place} is none of {', '.join(SUFFIXES)}")
-    found, data = fetch(place)
-    picture = [Page(number=1, text="", scan=True)]
-    pages = pdf_pages(found, data) if found.suffix == ".pdf" else picture
-    return kept(found, len(data), pages, home, "pages.json", together)
+    try:
+        if place.suffix not in SUFFIXES:
+            raise DocumentError(f"{place} is none of {', '.join(SUFFIXES)}")
+        found, data = fetch(place)
+        picture = [Page(number=1, text="", scan=True)]
+        pages = pdf_pages(found, data) if found.suffix == ".pdf" else picture
+        return kept(found, len(data), pages, home, "pages.json", together)
+    except DocumentError as error:
+        return Unreadable(place=place, reason=str(error))
 
 
 def fetch(place: Place) -> tuple[Place, bytes]:
@@ -169,7 +180,7 @@ def refusal(place: Place, error: Any) -> Exception:
         case "NoSuchKey" | "NoSuchVersion" | "404":
             return DocumentError(f"there is no {place} any more, or not in this version")
         case "NoSuchBucket":
-            return DocumentError(f"there is no bucket {place.bucket!r}")
+            return LookupError(f"there is no bucket {place.bucket!r}")
         case "PreconditionFailed" | "412":
             return DocumentError(
                 f"{place} was replaced since its event; the event of the new object starts a run"
@@ -293,27 +304,38 @@ def scanned(job: str, after: str | None = None) -> dict[str, Any]:
     return answer
 
 
-def collect(document: Document, job: str, home: tuple[str, str], together: int) -> Document:
+def collect(document: Document, job: str, home: tuple[str, str], together: int) -> Reading:
     """Put what Textract read in the place of the pages that were scans."""
+    try:
+        lines = lines_of(document.place, job)
+        pages = [Page.model_validate(each) for each in read_json(home[0], document.text)]
+        if document.place.suffix != ".pdf":
+            count = max(lines, default=1)
+            pages = [Page(number=n, text="", scan=True) for n in range(1, count + 1)]
+        read = [filled(page, lines) if page.scan else page for page in pages]
+        name = "pages-scanned.json"
+        done = kept(document.place, document.size, read, home, name, together)
+    except DocumentError as error:
+        return Unreadable(place=document.place, reason=str(error))
+    return done.model_copy(update={"scanned": [page.number for page in pages if page.scan]})
+
+
+def lines_of(place: Place, job: str) -> dict[int, list[str]]:
+    """Return the lines that Textract read, by page."""
     lines: dict[int, list[str]] = {}
     for answer in answers(job):
         if answer["JobStatus"] == "FAILED":
             why = answer.get("StatusMessage") or "no reason given"
-            raise DocumentError(f"Textract could not read {document.place}: {why}")
+            raise DocumentError(f"Textract could not read {place}: {why}")
         for block in answer.get("Blocks", ()):
             if block["BlockType"] == "LINE":
                 lines.setdefault(block.get("Page", 1), []).append(block["Text"])
-    pages = [Page.model_validate(each) for each in read_json(home[0], document.text)]
-    if document.place.suffix != ".pdf":
-        pages = [Page(number=n, text="", scan=True) for n in range(1, max(lines, default=1) + 1)]
-    read = [
-        Page(number=page.number, text=clean("\n".join(lines.get(page.number, ()))))
-        if page.scan
-        else page
-        for page in pages
-    ]
-    done = kept(document.place, document.size, read, home, "pages-scanned.json", together)
-    return done.model_copy(update={"scanned": [page.number for page in pages if page.scan]})
+    return lines
+
+
+def filled(page: Page, lines: dict[int, list[str]]) -> Page:
+    """Return a page that was a scan, with its text."""
+    return Page(number=page.number, text=clean("\n".join(lines.get(page.number, ()))))
 
 
 def answers(job: str) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from perdure.approvals.receiver import Receiver
 from perdure.console.loader import load
 from perdure.durable.testing import Runner
 
-from ..agents.converse import Answer, Request
+from ..agents.converse import Answer, ConverseServer, Request
 from ..approvals.mail.moto_server import Moto
 from ..durable.aws.stage import HttpServer
 
@@ -29,6 +29,10 @@ MODEL = "bedrock:us.anthropic.claude-haiku-4-5-20251001-v1:0"
 OTHER = "bedrock:us.amazon.nova-lite-v1:0"
 ALICE = "alice@example.org"
 BUCKET = "documents"
+SMALL = [
+    "Order\nThis order is made between Northwind Turbines Ltd and Harbour Light GmbH.\n"
+    "Harbour Light GmbH pays EUR 1,200.00 for spare bolts."
+]
 LINK = re.compile(r"https?://\S+/a/v1~([^/\s]+)/review")
 
 
@@ -45,12 +49,14 @@ class Reader:
         spoiled: so many answers at first have an amount that could be misread.
         shy: so many answers at first call no tool.
         invents: it adds a thing that stands nowhere.
+        cites: it cites where it is asked to; with a tool beside, not every Claude does.
     """
 
     def __init__(self) -> None:
         self.spoiled = 0
         self.shy = 0
         self.invents = False
+        self.cites = True
 
     def __call__(self, request: Request, number: int) -> Answer:
         tools = request.body.get("toolConfig", {}).get("tools", [])
@@ -65,7 +71,7 @@ class Reader:
         found = self._found(texts)
         return Answer(
             content=(
-                *(cited(at, line) for at, line in self._lines(texts) if attached),
+                *(cited(at, line) for at, line in self._lines(texts) if attached and self.cites),
                 {"toolUse": {"toolUseId": f"t{number}", "name": "Entities", "input": found}},
             ),
             stop="tool_use",
@@ -207,6 +213,16 @@ class Stage:
         self.settle(runner)
         return answer.status
 
+    def verify(self, verified: bool) -> None:
+        """Have SES take mails from the sender, or none."""
+        import boto3
+
+        ses, sender = boto3.client("sesv2"), module("demo").SENDER
+        if verified:
+            ses.create_email_identity(EmailIdentity=sender)
+        else:
+            ses.delete_email_identity(EmailIdentity=sender)
+
     def read(self, address: str) -> Any:
         """Read a file of JSON that the pipeline wrote."""
         bucket, _, key = address.removeprefix("s3://").partition("/")
@@ -225,3 +241,26 @@ def link_in(mail: EmailMessage) -> re.Match[str]:
     found = LINK.search(part.get_content())
     assert found is not None
     return found
+
+
+def unread(stage: Stage, run: Any) -> str:
+    """Why a document could not be read, as it is filed."""
+    done = run.result(timeout=0)
+    filed = stage.read(done["result"])
+    assert (done["status"], done["reason"]) == ("unreadable", filed["reason"])
+    assert filed["status"] == "unreadable"
+    return str(filed["reason"])
+
+
+class Bedrock:
+    """The Converse server of this module, whose reader each test may change."""
+
+    def __init__(self) -> None:
+        self.reader: Any = Reader()
+        self.server = ConverseServer(lambda request, number: self.reader(request, number))
+        self.since = 0
+
+    @property
+    def asked(self) -> list[Request]:
+        """What came since the test began."""
+        return self.server.requests[self.since :]
