@@ -187,7 +187,13 @@ def seconds_of(info: ExecutionInfo) -> float:
 
 
 def waits_words(waits: Sequence[Wait], approvals: Iterable[AuditRecord] = ()) -> str:
-    """Return the first of what a run waits for, and how many there are; "" for nothing."""
+    """Return the first of what a run waits for, and how many there are; "" for nothing.
+
+    A run whose failure is held waits for that, whatever else is open in it.
+    """
+    held = next((each for each in waits if each.path.startswith(_HELD)), None)
+    if held is not None:
+        return wait_words(held)
     asked = pending(approvals)
     words = [approval_words(each) for each in asked]
     words += [wait_words(each) for each in without(waits, asked)]

@@ -71,7 +71,8 @@ class Front:
     ) -> tuple[int, dict[str, str], bytes]:
         assert headers["X-Amz-Invocation-Type"] == "Event"
         name = headers["X-Amz-Durable-Execution-Name"]
-        [qualifier] = parse_qs(urlsplit(path).query)["Qualifier"]
+        function, _, alias = function.partition(":")
+        [qualifier] = parse_qs(urlsplit(path).query).get("Qualifier") or [alias]
         if function.startswith("missing"):
             return _refused(404, "ResourceNotFoundException")
         with self._lock:
