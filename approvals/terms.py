@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, cast
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -350,11 +351,21 @@ def _word(confirm: Any) -> str | None:
 
 def _link(given: Any) -> Link:
     title, url = (given.title, given.url) if isinstance(given, Link) else _pair(given)
-    _check(
-        url.startswith(("https://", "http://")) and url.isprintable() and " " not in url,
-        f"attachments: {url!r} is not an address that begins with https://",
-    )
+    _check(_is_address(url), f"attachments: {url!r} is not an address that begins with https://")
     return Link(title=_text(title, "attachments: title") or url, url=url)
+
+
+def _is_address(url: str) -> bool:
+    """Whether a browser goes to the host that Python reads in an address, which people are shown.
+
+    A browser takes a backslash for a slash, and skips slashes where there is no host.
+    """
+    try:
+        named = urlsplit(url).hostname
+    except ValueError:
+        return False
+    plain = url.isprintable() and not {" ", "\\"} & set(url)
+    return bool(named) and plain and url.startswith(("https://", "http://"))
 
 
 def _pair(given: Any) -> tuple[str, str]:
