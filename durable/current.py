@@ -35,9 +35,10 @@ class CurrentStep:
         return blake2b(key, digest_size=16).hexdigest()
 
     @property
-    def logger(self) -> logging.Logger:
-        """The logger of running steps."""
-        return logging.getLogger("perdure.step")
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger of running steps; its records have `execution_id` and `step`."""
+        known = {"execution_id": self.execution_id, "step": self.name}
+        return logging.LoggerAdapter(logging.getLogger("perdure.step"), known)
 
 
 current: ContextVar[CurrentStep | None] = ContextVar("perdure_current_step", default=None)

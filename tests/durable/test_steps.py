@@ -376,6 +376,19 @@ def test_the_body_of_an_async_step_knows_its_step(make: Make, outcome: Any) -> N
     assert outcome(make(pipeline)) == [["a", 1], True]
 
 
+def test_what_a_body_logs_names_its_run_and_step(
+    runner: Runner, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def pipeline(event: Any, context: Any) -> None:
+        await context.step("speak", lambda: current_step().logger.warning("spoken"))
+
+    run = runner.start(make(pipeline), id="r-1")
+    runner.run_until_idle()
+    run.result()
+    (record,) = [each for each in caplog.records if each.message == "spoken"]
+    assert vars(record).items() >= {"execution_id": "r-1", "step": "speak"}.items()
+
+
 def test_outside_a_step_there_is_no_current_step(runner: Runner, make: Make) -> None:
     async def pipeline(event: Any, context: Any) -> Any:
         await context.step("a", lambda: 1)
