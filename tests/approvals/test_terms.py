@@ -148,7 +148,9 @@ def call(context: Any, **terms: Any) -> Any:
     return await_approval(context, subject, name, **given)
 
 
-@pytest.mark.parametrize(("terms", "told"), WRONG, ids=[str(each) for each, _ in WRONG])
+@pytest.mark.parametrize(
+    ("terms", "told"), WRONG, ids=[f"{'+'.join(each)}-{n}" for n, (each, _) in enumerate(WRONG)]
+)
 def test_what_cannot_be_meant_is_refused_and_nothing_is_recorded(
     runner: Runner, office: Any, kind: str, terms: dict[str, Any], told: str
 ) -> None:
