@@ -1,7 +1,7 @@
 """What is wrong with a value, by a JSON Schema (Draft 2020-12), in words for whoever filled it in.
 
 Nothing is fetched: a schema that refers to another document cannot be met. What a value costs to
-judge grows with its length and no faster: a pattern is matched as pydantic matches it.
+judge is bounded: a pattern is matched as pydantic matches it, and so many references are followed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 NEEDED = "needed"
+_REFERENCES = 30_000
+"""So many references of a schema are followed for one value."""
 SORTS = {
     "string": "text",
     "number": "a number",
@@ -125,15 +127,34 @@ def _expected(rule: str, bound: Any) -> str | None:
     return _BOUNDS[rule].format(bound) if rule in _BOUNDS else None
 
 
-@lru_cache(maxsize=1)
 def _validator() -> Any:
-    """Return the validator of jsonschema, without its rules that a short value can keep busy."""
+    """Return the validator of jsonschema for one value, which a short value cannot keep busy."""
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    rules = {"pattern": _pattern, "patternProperties": _pattern_properties, "uniqueItems": _unique}
     made: Any = extend
-    return made(Draft202012Validator, rules)
+    references = _counted(Draft202012Validator.VALIDATORS["$ref"])
+    return made(
+        Draft202012Validator,
+        {
+            "$ref": references,
+            "pattern": _pattern,
+            "patternProperties": _pattern_properties,
+            "uniqueItems": _unique,
+        },
+    )
+
+
+def _counted(follow: Any) -> Any:
+    """Return a rule for references: alternatives that refer to themselves try all combinations."""
+    left = iter(range(_REFERENCES))
+
+    def reference(validator: Any, to: str, found: Any, schema: Any) -> Iterator[ValidationError]:
+        if next(left, None) is None:
+            raise RecursionError
+        yield from follow(validator, to, found, schema) or ()
+
+    return reference
 
 
 def _pattern(validator: Any, pattern: str, found: Any, schema: Any) -> Iterator[ValidationError]:

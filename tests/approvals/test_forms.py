@@ -204,6 +204,45 @@ def test_no_value_keeps_the_judge_busy(value: Any, words: str | None) -> None:
     assert not errors if words is None else errors[0].startswith(words)
 
 
+class Not(BaseModel):
+    """One of two rules, within which either may stand."""
+
+    kind: Literal["not"]
+    rule: Rule
+
+
+class Is(BaseModel):
+    """The other."""
+
+    kind: Literal["is", "are"]
+    rule: Rule | None = None
+
+
+Rule = Annotated[Is | Not, Field(discriminator="kind")]
+
+
+class Filter(BaseModel):
+    """A form whose alternatives refer to themselves."""
+
+    rule: Rule
+
+
+def test_alternatives_within_alternatives_do_not_keep_the_judge_busy() -> None:
+    request = request_of(form=Filter.model_json_schema())
+
+    def nested(depth: int) -> Any:
+        rule: Any = {"kind": "is"}
+        for _ in range(depth):
+            rule = {"kind": "not", "rule": rule}
+        return {"rule": rule}
+
+    assert check(request, "respond", nested(5)) == {}
+    began = time.process_time()
+    told = check(request, "respond", nested(60))[""]
+    assert told == "nothing that this form's schema can judge (RecursionError)"
+    assert time.process_time() - began < 15
+
+
 def test_a_pattern_that_looks_around_itself_is_matched_all_the_same() -> None:
     request = request_of(form={"properties": {"x": {"type": "string", "pattern": "^(?!no).*$"}}})
     assert check(request, "respond", {"x": "yes"}) == {}
