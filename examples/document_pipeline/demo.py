@@ -58,7 +58,7 @@ def demonstrate(stack: ExitStack, folder: Path, url: str, yes: bool) -> None:
     from pipeline import handler
     from start import in_journal, start_all
 
-    from perdure.durable import LocalEngine, Suspended
+    from perdure.durable import LocalEngine
 
     event = prepare()
     engine = stack.enter_context(LocalEngine(folder / "journal.db", [handler]))
@@ -68,15 +68,32 @@ def demonstrate(stack: ExitStack, folder: Path, url: str, yes: bool) -> None:
     print(f"run        {name}")
     print(f"           the event came twice, and started {sum(again.values())} more")
     run = engine.get(name)
-    try:
-        run.settle(timeout=5)
-    except Suspended:
+    if asks(run):
         link = show_mail(url)
         if yes:
             press(link)
         else:
             print("\nopen the link and decide; Ctrl-C ends the demo")
     show(run.result(timeout=None))
+
+
+def asks(run: Any) -> bool:
+    """Wait until a run ends, or asks somebody; say whether it asks."""
+    from perdure.durable import Suspended
+    from perdure.durable.hold import held_by
+
+    while True:
+        try:
+            run.settle(timeout=600)
+        except Suspended:
+            held = held_by(run.operations())
+            if held is not None and held.error is not None:
+                sys.exit(f"held       {held.error.type}: {held.error.message}")
+            if any(each.callback_id for each in run.waiting_for()):
+                return True
+            time.sleep(0.2)
+        else:
+            return False
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a document says, each thing with the page it stands on: asked of a model, checked by code.
 
 On Claude the pages go to Bedrock as documents with citations enabled, and what Bedrock cites is
-where a thing stands. Elsewhere the model quotes, and a quote counts on the page that has its words.
-A thing whose quote stands nowhere is kept, and marked so.
+where a thing stands. Where nothing is cited, there or elsewhere, a quote counts on the page that
+has its words. A thing whose quote stands nowhere is kept, and marked so.
 """
 
 import re
@@ -106,6 +106,7 @@ def facts_of(
     """Ask a model what some pages say; return its facts, checked, as plain data."""
     asking: dict[str, Any] = {"model": model, "budget": budget, "max_tokens": MOST_TOKENS}
     if CITES.match(model):
+        # Claude cites in text: a schema for its answer is refused, a forced call leaves no room.
         reply = llm(
             scope, "extract", with_documents(pages), output=Entities, tool_choice="auto", **asking
         )

@@ -264,6 +264,17 @@ def test_what_cannot_be_read_is_filed_with_the_reason_and_costs_nothing(
     assert not any("pages" in each for each in stage.keys("processed/"))
 
 
+def test_a_damaged_document_that_is_replaced_is_read_in_a_run_of_its_own(
+    stage: Stage, runner: Runner, bedrock: Bedrock
+) -> None:
+    damaged = stage.begin(runner, stage.put("order.pdf", stage.sample.pdf_of(SMALL)[:200]))
+    assert "no PDF, or a damaged one" in unread(stage, damaged)
+    whole = stage.begin(runner, stage.put("order.pdf", SMALL))
+    assert whole.id != damaged.id
+    assert whole.result(timeout=0)["status"] == "released"
+    assert len(bedrock.asked) == 2
+
+
 def test_a_service_that_is_away_for_minutes_is_waited_for(
     stage: Stage, runner: Runner, bedrock: Bedrock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from perdure.approvals import lambda_url
+from perdure.console.deploying import Writing, deploy
+from perdure.console.stack import Options
 from perdure.durable import LambdaEngine
 from perdure.durable.aws import service
 from perdure.durable.hold import FAILED
@@ -21,9 +23,21 @@ from perdure.durable.testing import Runner
 
 from ..approvals.test_lambda_url import event as url_event
 from ..approvals.ways import PERSON
+from ..console.stacks import found_by_cfn_lint, read, statements
 from ..durable.aws.stage import free_port, until
 from ..durable.aws.stand import Stand, account
-from .document_stage import ALICE, SMALL, Bedrock, Stage, Textract, link_in, module, unread
+from .document_stage import (
+    ALICE,
+    FOLDER,
+    MODEL,
+    SMALL,
+    Bedrock,
+    Stage,
+    Textract,
+    link_in,
+    module,
+    unread,
+)
 
 PATIENT = 60
 
@@ -340,3 +354,67 @@ def test_the_command_line_resumes_a_held_run_on_aws(there: There, stage: Stage) 
     assert held(run)
     allow()
     assert '"status": "released"' in there.command("resume", run.id)
+
+
+# The stacks
+
+
+def deployed(folder: Path) -> dict[str, Any]:
+    """The template that the README's command writes."""
+    file = folder / "template.yaml"
+    options = Options(
+        email="approvals@example.org",
+        bedrock=(MODEL.removeprefix("bedrock:"),),
+        policies=("arn:aws:iam::123456789012:policy/documents-Steps-1ABC",),
+        settings=(("DOCUMENTS_MODEL", MODEL), ("DOCUMENTS_TABLE", "documents-Counterparties-1ABC")),
+    )
+    deploy(str(FOLDER / "pipeline.py"), options, Writing(str(file), False, None), True)
+    return read(file.read_text())
+
+
+def test_both_stacks_pass_cfn_lint(tmp_path: Path) -> None:
+    deployed(tmp_path)
+    assert found_by_cfn_lint([tmp_path / "template.yaml", FOLDER / "stack.yaml"]).strip() == ""
+
+
+def test_the_starter_invokes_the_function_that_deploy_makes_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    made = deployed(tmp_path)
+    function = made["Resources"]["PipelineHandlerFunction"]["Properties"]
+    name = made["Parameters"]["PipelineHandlerName"]["Default"]
+    assert function["Handler"] == "pipeline.handler"
+    stack = read((FOLDER / "stack.yaml").read_text())
+    assert stack["Parameters"]["Pipeline"]["Default"] == f"{name}:{function['AutoPublishAlias']}"
+    (start,) = [each for each in statements(stack, "StarterRole") if each["Sid"] == "StartRuns"]
+    assert start["Action"] == "lambda:InvokeFunction"
+    assert start["Resource"]["Fn::Sub"].endswith(":function:${Pipeline}")
+    assert stack["Resources"]["Starter"]["Properties"]["Handler"] == "start.on_aws"
+    assert callable(module("start").on_aws)
+
+
+def test_the_rule_lets_through_each_kind_of_document_and_nothing_that_is_filed() -> None:
+    stack = read((FOLDER / "stack.yaml").read_text())
+    rule = stack["Resources"]["Starter"]["Properties"]["Events"]["Arrived"]["Properties"]["Pattern"]
+    endings = [each["suffix"]["equals-ignore-case"] for each in rule["detail"]["object"]["key"]]
+    assert tuple(endings) == tuple(module("reading").SUFFIXES)
+    assert ".json" not in endings
+
+
+def test_the_steps_may_do_what_they_do_and_no_more() -> None:
+    stack = read((FOLDER / "stack.yaml").read_text())
+    stated = stack["Resources"]["Steps"]["Properties"]["PolicyDocument"]["Statement"]
+    actions = {
+        action
+        for each in stated
+        for action in (each["Action"] if isinstance(each["Action"], list) else [each["Action"]])
+    }
+    assert actions == {
+        "s3:ListBucket",
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:PutObject",
+        "textract:StartDocumentTextDetection",
+        "textract:GetDocumentTextDetection",
+        "dynamodb:BatchGetItem",
+    }
