@@ -10,8 +10,10 @@ import os
 import pwd
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Literal
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict
 
@@ -101,7 +103,7 @@ def kind_of(identity: str) -> IdentityKind:
 
 
 def identity_of(text: Any) -> str:
-    """Return an identity in its one spelling: addresses of mail in small letters.
+    """Return an identity in its one spelling: see `_address` for those of mail.
 
     Raises:
         UsageError: it is not one.
@@ -111,7 +113,20 @@ def identity_of(text: Any) -> str:
     bare = text.strip()
     if not bare.isprintable():
         raise UsageError(f"an approver is {_EXAMPLES}, not {text!r}")
-    return bare.lower() if kind_of(bare) is IdentityKind.EMAIL else bare
+    spelled = _address(bare) if kind_of(bare) is IdentityKind.EMAIL else bare
+    kind_of(spelled)  # a domain that resolves to none, or to something else, is refused
+    return spelled
+
+
+def _address(text: str) -> str:
+    """Return an address of mail in small letters, its domain as it is written to a mail server.
+
+    Else one mailbox could be spelled as two people: who asks, and who decides.
+    """
+    local, _, domain = normalize("NFC", text.lower()).rpartition("@")
+    with suppress(UnicodeError):  # no name of a host: it stays, and is that of nobody
+        domain = domain.rstrip(".").encode("idna").decode("idna")
+    return f"{local}@{domain}"
 
 
 def approvers_of(given: Any, what: str = "approvers") -> tuple[Approver, ...]:
