@@ -117,7 +117,13 @@ def login(
         str | None,
         typer.Option("--base-url", metavar="URL", help="The server; by default the one that runs."),
     ] = None,
-    open: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    open: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="Open it in a browser; its command line shows the link to others on this machine.",
+        ),
+    ] = False,
     journal: Journal = DEFAULT,
 ) -> None:
     """Print a link that signs a browser in to the inbox as you; it is good for five minutes."""
