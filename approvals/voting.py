@@ -89,7 +89,7 @@ def outlook(
 ) -> Outcome | None:
     """Return what keeps a vote from counting, for whoever only looks; None while it would count."""
     ballot = standing.ballot(claims.callback)
-    if ballot is None or standing.request.digest != claims.digest:
+    if ballot is None or not _is_about(standing.request, claims):
         return Outcome("unknown")
     if _is_late(office, claims):
         return _closed(standing, ballot, None)
@@ -138,7 +138,7 @@ class _Attempt:
         if not isinstance(standing, Standing):
             return Outcome("unknown")
         ballot, request = standing.ballot(self.claims.callback), standing.request
-        if ballot is None or request.digest != self.claims.digest:
+        if ballot is None or not _is_about(request, self.claims):
             return Outcome("unknown")
         made = self._made(request)
         if _is_late(self.office, self.claims):
@@ -239,6 +239,14 @@ def _against(
 
 def _refused(why: str) -> Outcome:
     return Outcome("refused", errors={"": why})
+
+
+def _is_about(request: ApprovalRequest, claims: Claims) -> bool:
+    """Whether a token was made for this request: a journal made anew may count its runs as before.
+
+    Its ids are the same then, and so is the subject, if the same is asked again.
+    """
+    return (request.digest, int(request.deadline.timestamp())) == (claims.digest, claims.deadline)
 
 
 def _is_late(office: Office, claims: Claims) -> bool:

@@ -11,16 +11,31 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from perdure.approvals import Unavailable
+from perdure.approvals import Unavailable, await_approval
 from perdure.approvals.http import Request
+from perdure.approvals.journal import LocalCallbacks
 from perdure.approvals.keys import Keys
 from perdure.approvals.office import Office
 from perdure.approvals.receiver import Receiver
 from perdure.approvals.tokens import PREFIX, Person, seal
-from perdure.durable import Duration
+from perdure.durable import Duration, durable_execution
 from perdure.durable.testing import ManualClock, Runner
 
-from .ways import ALICE, BARE, BOB, FOREIGN, PERSON, SCRIPT, Asked, Asks, bytes_of, get, post, words
+from .ways import (
+    ALICE,
+    BARE,
+    BOB,
+    FOREIGN,
+    PERSON,
+    SCRIPT,
+    Asked,
+    Asks,
+    Postbox,
+    bytes_of,
+    get,
+    post,
+    words,
+)
 
 
 class Refund(BaseModel):
@@ -110,6 +125,27 @@ class TestDeciding:
         assert "recorded before" in words(it.press("approve"))
         assert "Already approved" in words(it.press("reject"))
         assert len(it.votes()) == 1
+
+    def test_a_link_is_of_its_request_even_if_a_journal_is_made_anew(
+        self, office: Office, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        box, links = Postbox(), []
+
+        @durable_execution(name="asks")
+        def handler(event: Any, context: Any) -> Any:
+            return await_approval(context, "the same", approvers=ALICE, via=[box]).kind
+
+        for journal in ("before.db", "after.db"):
+            with Runner(tmp_path / journal, clock=clock) as runner:
+                run = runner.start(handler, None, "doc-1")
+                runner.settle()
+                links.append(box.links[ALICE])
+                receiver = Receiver(office, LocalCallbacks(runner.engine))
+                statuses = [post(receiver, each, decision="approve").status for each in links]
+                runner.settle()
+                assert run.info().status == "SUCCEEDED"
+            clock.advance(60)
+        assert statuses == [404, 200]
 
     @pytest.mark.parametrize("form", [{}, {"decision": "banana"}, {"decision": ""}])
     def test_without_a_decision_nothing_is_decided(self, asks: Asks, form: dict[str, str]) -> None:
