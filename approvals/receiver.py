@@ -174,8 +174,9 @@ class Receiver:
         if not isinstance(found, Standing):
             return WaitReview(self._office, self._callbacks, found, reviewer).answer(request)
         claims = claims_of(found, (session.user,))
-        if claims is not None:
-            reviewer = Reviewer(by, claims.who[0].approver, "web", path, session)
+        name = session.user if claims is None else claims.who[0].approver
+        about = f"{found.request.digest} {found.request.deadline.isoformat()}"
+        reviewer = Reviewer(by, name, "web", path, session, about)
         return Review(self._office, self._callbacks, found, claims, reviewer).answer(request)
 
 

@@ -47,6 +47,7 @@ class Reviewer:
         approver: the approver in whose place they decide.
         path: of the page.
         session: of somebody who is signed in; None for the holder of a link.
+        about: what tells what they were shown from what may stand at the same path later.
     """
 
     by: Principal
@@ -54,15 +55,21 @@ class Reviewer:
     channel: str
     path: str
     session: Session | None = None
+    about: str = ""
+
+    @property
+    def target(self) -> str:
+        """What their form is good for."""
+        return f"{self.path} {self.about}".rstrip()
 
     def csrf(self, office: Office) -> str | None:
         """Return what the form has to carry."""
-        return None if self.session is None else form_token(office, self.session, self.path)
+        return None if self.session is None else form_token(office, self.session, self.target)
 
     def made(self, office: Office, form: Mapping[str, str]) -> bool:
         """Return whether a form is one of theirs."""
         given = form.get("csrf", "")
-        return self.session is None or is_form(office, self.session, self.path, given)
+        return self.session is None or is_form(office, self.session, self.target, given)
 
 
 class Review:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from perdure.approvals import await_approval
+from perdure.approvals.callbacks import Standing
 from perdure.approvals.http import Response
 from perdure.approvals.journal import LocalCallbacks
 from perdure.approvals.office import Office
@@ -241,6 +243,37 @@ class TestInbox:
         assert browser.press(entry_of(it), FOREIGN, decision="approve").status == 403
         assert "Press once more" in words(browser.press(entry_of(it), SCRIPT, decision="approve"))
         assert it.standing.is_open
+
+    def test_a_form_is_good_for_what_its_page_showed(
+        self, browser: Browser, runner: Runner
+    ) -> None:
+        subjects = iter(["1 EUR", "1000 EUR"])
+
+        @durable_execution(name="pays")
+        def pays(event: Any, context: Any) -> Any:
+            subject = context.step("sum", lambda: next(subjects))
+            return await_approval(context, subject, approvers=USER).kind
+
+        browser.sign_in()
+        runner.start(pays, None, "pay-1")
+        runner.settle()
+        [entry] = LocalCallbacks(runner.engine).inbox().entries
+        assert isinstance(entry, Standing)
+        path = f"/inbox/pay-1/{entry.request.operation}"
+        seen = browser.look(path).body.decode()
+        runner.engine.cancel("pay-1")
+        runner.engine.delete("pay-1")
+        again = runner.start(pays, None, "pay-1")
+        runner.settle()
+
+        csrf = unescape(re.findall(r'name="csrf" value="([^"]+)"', seen)[-1])
+        headers = PERSON | {"cookie": browser.cookie}
+        answer = post(browser.receiver, path, headers, csrf=csrf, decision="approve")
+
+        assert answer.status == 403
+        assert "1000 EUR" in words(answer)
+        assert again.info().status == "RUNNING"
+        assert browser.press(path, decision="approve").status == 200
 
     def test_a_request_to_others_is_shown_and_cannot_be_decided(
         self, browser: Browser, asks: Asks
