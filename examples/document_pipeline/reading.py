@@ -20,6 +20,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 SUFFIXES = (".pdf", *IMAGES)
 MOST_BYTES = 50 * 1024 * 1024
 MOST_PAGES = 1_000
+INLINE_PICTURE = re.compile(rb"(?s)\bBI\s.{1,1000}?\sID\s")
 MOST_ON_A_PAGE = 50_000
 """Characters; a page of print has 3,000."""
 MOST_IN_A_PART = 60_000
@@ -220,7 +221,27 @@ def page_of(number: int, page: Any) -> Page:
     text = clean(page.extract_text())
     if len(text) > MOST_ON_A_PAGE:
         raise DocumentError(f"page {number} holds {len(text):,} characters; it is no page to read")
-    return Page(number=number, text=text, scan=not text and bool(page.images.keys()))
+    return Page(number=number, text=text, scan=not text and shows_picture(page))
+
+
+def shows_picture(page: Any) -> bool:
+    """Tell whether a page draws a picture, on the page itself or by name; none is decoded."""
+    contents = page.get_contents()
+    if contents is not None and INLINE_PICTURE.search(contents.get_data()):
+        return True
+    return names_picture(page)
+
+
+def names_picture(drawn: Any, depth: int = 3) -> bool:
+    """Tell whether a picture is among what a page, or a form on it, names."""
+    resources = drawn["/Resources"].get_object() if "/Resources" in drawn else {}
+    objects = resources["/XObject"].get_object() if "/XObject" in resources else {}
+    inside = [each.get_object() for each in objects.values()]
+    return any(each.get("/Subtype") == "/Image" for each in inside) or any(
+        names_picture(each, depth - 1)
+        for each in inside
+        if each.get("/Subtype") == "/Form" and depth
+    )
 
 
 def clean(text: str) -> str:
