@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -35,12 +36,12 @@ class Quiet(Recorder):
     """One that has no person of its own: all are told in one message."""
 
     def __init__(self) -> None:
-        super().__init__(Path("/nonexistent"), "post", personal=False)
+        super().__init__(Path(os.devnull), "post", personal=False)
 
 
 LONG = "x" * 151
 SURROGATE = "\ud800"
-PERSONAL = Recorder(Path("/nonexistent"))
+PERSONAL = Recorder(Path(os.devnull))
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"approvers": []}, "approvers is empty: name who may decide, for example alice@example.org"),
     ({"approvers": ["alice"]}, "an approver is alice@example.org, slack:T1:U2"),
