@@ -167,7 +167,7 @@ def test_a_click_on_a_cancelled_run_is_told_that_it_was_withdrawn(stand: Stand) 
 
     assert [each.path for each in withdrawn.requests] == ["release"]
     assert it.press("approve")["statusCode"] == 410
-    assert it.standing().status == "CANCELLED"
+    until(lambda: it.standing().status == "CANCELLED", "the run to be stopped")
 
 
 def test_a_quorum_is_counted_on_aws(stand: Stand) -> None:
