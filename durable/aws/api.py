@@ -246,7 +246,7 @@ def _made(attempts: int, place: Mapping[str, str | None]) -> Any:
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="perdure",
     )
-    client = boto3.client("lambda", config=config, **place)
+    client = boto3.Session().client("lambda", config=config, **place)
     if not hasattr(client, "get_durable_execution_history"):
         raise UsageError(
             f"boto3 {boto3.__version__} does not know durable functions; pip install "

@@ -36,7 +36,7 @@ from .api import LambdaApi, StartedBefore, Wire
 from .executions import STATUSES, LambdaExecution, Reading, info_of, status_of, statuses_of
 from .history import by_path, make_whole, operations_of
 from .offload import Store
-from .waiting import result_of
+from .waiting import let_stop, result_of
 from .wire import wire_error
 
 _READERS = 8
@@ -250,6 +250,9 @@ class LambdaEngine:
     def cancel(self, id: str, reason: str = "cancelled") -> None:
         """End a run; a step in flight may still record its result.
 
+        Returns when the service says that the run has ended, or after ten seconds: until it does,
+        a callback may still be completed.
+
         Raises:
             ExecutionConflictError: it has ended.
         """
@@ -260,6 +263,7 @@ class LambdaEngine:
                 f"the execution {id!r} has ended ({status}); there is nothing to cancel"
             )
         self.api.stop(arn, wire_error(ErrorObject(reason, "Cancelled")))
+        let_stop(self.api, arn)
         self._read.pop(arn, None)
 
     stop = cancel

@@ -248,4 +248,4 @@ def _make() -> Any:
     # To put the same content under the same key again is safe.
     retries = {"mode": "standard", "total_max_attempts": 4}
     config = Config(connect_timeout=5, read_timeout=50, retries=retries)
-    return boto3.client("s3", config=config)
+    return boto3.Session().client("s3", config=config)

@@ -67,9 +67,11 @@ def _read(arn: str) -> str:
     try:
         if ":ssm:" in arn:
             name = arn.partition(":parameter")[2]
-            answer: Any = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
+            answer: Any = (
+                boto3.Session().client("ssm").get_parameter(Name=name, WithDecryption=True)
+            )
             return str(answer["Parameter"]["Value"])
-        answer = boto3.client("secretsmanager").get_secret_value(SecretId=arn)
+        answer = boto3.Session().client("secretsmanager").get_secret_value(SecretId=arn)
         return str(answer.get("SecretString", ""))
     except Exception as error:
         told = code_of(error) or type(error).__name__

@@ -199,7 +199,7 @@ def _boto3_client() -> Any:
         retries={"mode": "standard", "total_max_attempts": 3},
         user_agent_extra=_user_agent(),
     )
-    made = boto3.client("lambda", config=config)
+    made = boto3.Session().client("lambda", config=config)
     if not hasattr(made, "checkpoint_durable_execution"):
         raise UsageError(
             f"boto3 {boto3.__version__} does not know durable functions; perdure needs boto3 "

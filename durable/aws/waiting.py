@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from ..codec import Codec
@@ -20,6 +21,7 @@ from .wire import error_of
 
 _SOONEST, _LATEST = 0.2, 5.0
 """Seconds between two looks: the first pause, and the longest."""
+_PATIENCE = 10.0
 _ENDS: dict[ExecutionStatus, type[ExecutionError]] = {
     ExecutionStatus.FAILED: ExecutionFailedError,
     ExecutionStatus.CANCELLED: ExecutionCancelledError,
@@ -34,6 +36,12 @@ def result_of(api: LambdaApi, arn: str, timeout: float | None, codec: Codec) -> 
         _raise_ended(told)
     where = f"the result of {told['DurableExecutionName']!r}"
     return codec.decode(text_of(told.get("Result") or "null"), where=where)
+
+
+def let_stop(api: LambdaApi, arn: str) -> None:
+    """Wait until a run that was told to stop has ended; not for long, if a body is in flight."""
+    with suppress(TimeoutError):
+        _ended(api, arn, _PATIENCE)
 
 
 def _ended(api: LambdaApi, arn: str, timeout: float | None) -> Wire:
