@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,10 +24,10 @@ from perdure.durable import UsageError
 from perdure.durable.gated import drive, value_of
 from perdure.durable.testing import Runner, check_replay
 
+from ..waiting import until
 from .converse import (
     ERRORS,
     MODEL,
-    PATIENCE,
     Answer,
     Broken,
     ConverseServer,
@@ -114,14 +113,6 @@ def ended(runner: Runner, handler: Any) -> Any:
     run.result(timeout=0)
     check_replay(run)
     return run
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
-        time.sleep(0.001)
 
 
 def lines_of(run: Any) -> list[Line]:

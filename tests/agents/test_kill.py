@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +30,7 @@ from perdure.agents.lines import KIND, Outcome, lines_of
 from perdure.durable import LocalEngine
 from perdure.durable.operations import Operation, OperationStatus
 
+from ..waiting import until
 from . import research_pipeline
 from .converse import PATIENCE, Answer, ConverseServer, Request, environment
 from .research_pipeline import TOWNS
@@ -154,14 +155,6 @@ class Tally:
 
     def __str__(self) -> str:
         return ", ".join(f"{each.name} {getattr(self, each.name)}" for each in fields(self))
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
-        time.sleep(0.001)
 
 
 def rows(journal: Path, sql: str) -> list[Any]:

@@ -18,8 +18,8 @@ from perdure.approvals.tokens import PREFIX, unseal
 from perdure.approvals.withdrawing import cancel
 from perdure.durable import ExecutionFailedError, LambdaEngine, durable_execution
 
-from ..durable.aws.stage import until
 from ..durable.aws.stand import Stand, account
+from ..waiting import until
 from .conftest import BASE_URL, KEY
 from .test_lambda_url import event
 from .ways import ALICE, BARE, BOB, CAROL, PERSON, SCRIPT, Postbox

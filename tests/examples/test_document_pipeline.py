@@ -21,7 +21,8 @@ from perdure.durable import LocalEngine
 from perdure.durable.testing import Runner, check_replay
 
 from ..agents.converse import PATIENCE, Answer, Request
-from ..durable.aws.stage import HttpServer, free_port, until
+from ..durable.aws.stage import HttpServer, free_port
+from ..waiting import until
 from .document_stage import (
     ALICE,
     BUCKET,

@@ -24,8 +24,9 @@ from perdure.durable.testing import Runner
 from ..approvals.test_lambda_url import event as url_event
 from ..approvals.ways import PERSON
 from ..console.stacks import found_by_cfn_lint, read, statements
-from ..durable.aws.stage import free_port, until
+from ..durable.aws.stage import free_port
 from ..durable.aws.stand import Stand, account
+from ..waiting import until
 from .document_stage import (
     ALICE,
     FOLDER,

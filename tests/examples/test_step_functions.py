@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +30,7 @@ from perdure.durable.clock import SystemClock
 from perdure.durable.testing import Runner, check_replay
 
 from ..console.stacks import found_by_cfn_lint, read
+from ..waiting import until
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "step_functions"
 MACHINE = json.loads((FOLDER / "state_machine.json").read_text())
@@ -263,10 +263,3 @@ def test_a_state_machine_waits_for_the_durable_function(
     assert ended["status"] == "SUCCEEDED"
     assert json.loads(ended["output"])["settled"]["paid"] is approve
     assert [name.split(":")[0] for name in invoked] == ["flow-triage", "flow-settle"]
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -8,7 +8,8 @@ import sys
 import urllib.request
 from typing import Any
 
-from .stage import PATIENCE, free_port, until
+from ...waiting import until
+from .stage import PATIENCE, free_port
 
 NAME = "large-values"
 _OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,8 @@ from urllib.parse import unquote, urlsplit
 
 from perdure.durable import Handler
 
+from ...waiting import until
+
 PATIENCE = 30.0
 """Seconds after which a condition that should come is given up."""
 CREDENTIALS = {
@@ -34,15 +35,6 @@ CREDENTIALS = {
     "AWS_REGION": "us-west-2",
 }
 SETTINGS = {"DurableConfig": {"ExecutionTimeout": 60, "RetentionPeriodInDays": 1}}
-
-
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Return the condition's first true value; fail when it does not come."""
-    deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {patience:g} s in vain for {what}"
-        time.sleep(0.01)
-    return value
 
 
 def find_runner() -> str | None:

@@ -16,7 +16,7 @@ from perdure.approvals.people import Approver, Principal
 from perdure.approvals.requests import ApprovalRequest
 from perdure.durable import AsyncContext, Context, durable_execution
 
-from .stage import until
+from ...waiting import until
 from .worlds import AwsExecution, AwsWorld, Execution, Outcome, World
 
 KEY = "a-key-for-tests-of-at-least-32-bytes"

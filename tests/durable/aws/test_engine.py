@@ -32,9 +32,9 @@ from perdure.durable.aws.api import split_function
 from perdure.durable.offloaded import is_offloaded
 from perdure.durable.testing import Runner
 
+from ...waiting import until
 from .bucket import Bucket
 from .front import Front
-from .stage import until
 from .test_offload import bucket, moto  # noqa: F401
 from .worlds import AwsWorld
 

@@ -15,9 +15,10 @@ from perdure.durable import RetryPolicy, current_step
 from perdure.durable.aws import service
 from perdure.durable.hold import FAILED
 
+from ...waiting import until
 from ..both import durable
 from .faults import FAULTS, Fault, Road
-from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving, until
+from .stage import CREDENTIALS, LocalRunner, find_runner, here, serving
 from .worlds import AwsWorld, Outcome
 
 QUICK = RetryPolicy(max_attempts=5, initial_delay=1, backoff_rate=1, jitter="none")

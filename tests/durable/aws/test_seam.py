@@ -19,8 +19,8 @@ from perdure.durable import (
 )
 from perdure.durable.gated import withdraw
 
+from ...waiting import until
 from ..both import inner
-from .stage import until
 from .worlds import AwsWorld, Outcome, World, events_of
 
 Make = Callable[..., Any]

@@ -16,7 +16,8 @@ import pytest
 from perdure.durable import UsageError, durable_execution
 from perdure.durable.aws.secrets import forget_secrets, take_secrets
 
-from .stage import CREDENTIALS, until
+from ...waiting import until
+from .stage import CREDENTIALS
 
 CANARY = "canary-of-a-secret"
 

@@ -15,7 +15,8 @@ from perdure.durable.hold import FAILED, held_by
 from perdure.durable.operations import Operation
 from perdure.durable.testing import Runner
 
-from .stage import Function, LocalRunner, until
+from ...waiting import until
+from .stage import Function, LocalRunner
 
 
 @dataclass(frozen=True)

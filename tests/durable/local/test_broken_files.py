@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from perdure.durable import (
     LocalEngine,
     durable_execution,
 )
+
+from ...waiting import until
 
 NOBODY = 65534
 TIMEOUT = 30.0
@@ -121,13 +122,6 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_space(
         assert eventually(run) == ["small", 400_000, "last"]
     assert (_ran.count("small"), _ran.count("last")) == (1, 1)
     assert integrity(path) == "ok"
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 def eventually(run: Any) -> Any:

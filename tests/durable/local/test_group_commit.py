@@ -12,6 +12,8 @@ import pytest
 
 from perdure.durable.group_commit import GroupCommit, Ticket
 
+from ...waiting import until
+
 PATIENCE = 30.0
 
 
@@ -56,13 +58,6 @@ def in_thread(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 def test_who_waits_alone_writes_alone_and_on_its_own_thread(recorder: Recorder) -> None:

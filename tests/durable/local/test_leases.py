@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from perdure.durable import (
     LocalEngine,
     durable_execution,
 )
+
+from ...waiting import until
 
 TIMEOUT = 30.0
 
@@ -66,13 +67,6 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     monkeypatch.setitem(globals(), "_gate", gate)
     yield gate
     gate.open.set()
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 def close_in_thread(engine: LocalEngine) -> threading.Thread:

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from perdure.durable import (
     UsageError,
     durable_execution,
 )
+
+from ...waiting import until
 
 TIMEOUT = 30.0
 LARGE = 20_000
@@ -147,14 +149,6 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     with LocalEngine(tmp_path / "journal.db", HANDLERS) as engine:
         yield engine
         _open.set()
-
-
-def until(condition: Callable[[], Any], patience: float = TIMEOUT) -> Any:
-    deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
-    return value
 
 
 def open_waits(run: Any, count: int = 1) -> list[Any]:
