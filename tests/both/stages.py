@@ -15,8 +15,9 @@ from typing import Any, Protocol, Self
 from perdure.durable import ExecutionFailedError, Handler, LambdaEngine, Limits, LocalEngine
 from perdure.durable.operations import Operation, SubType
 
-from ..durable.aws.stage import PATIENCE, until
+from ..durable.aws.stage import PATIENCE
 from ..durable.aws.worlds import AwsWorld
+from ..waiting import until
 
 LASTS = 60
 """Seconds within which a run must end."""

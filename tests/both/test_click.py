@@ -24,7 +24,7 @@ from perdure.approvals.receiver import Receiver
 from perdure.durable import LocalEngine, durable_execution
 
 from ..approvals.ways import ALICE, BOB, PERSON, Postbox
-from ..durable.aws.stage import until
+from ..waiting import until
 from .stages import Fared, Run, Stage, differences
 
 KEY = "a-key-for-tests-of-at-least-32-bytes"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ..durable.aws.stage import serving, until
+from ..durable.aws.stage import serving
 from ..durable.aws.worlds import AwsExecution, AwsWorld
+from ..waiting import until
 
 CALLBACK = {"Id": "c", "Type": "CALLBACK", "Name": "c", "SubType": "Callback", "Action": "START"}
 

@@ -19,7 +19,7 @@ from perdure.durable import (
     durable_execution,
 )
 
-from ..durable.aws.stage import until
+from ..waiting import until
 from .stages import Run, Stage
 
 CLOSED = (CallbackClosedError, CallbackNotFoundError)

@@ -16,8 +16,9 @@ from typing import Any
 
 from perdure.durable import LambdaEngine
 
-from ..durable.aws.stage import CREDENTIALS, ProcessDied, serving, until
+from ..durable.aws.stage import CREDENTIALS, ProcessDied, serving
 from ..durable.aws.worlds import AwsWorld
+from ..waiting import until
 from .callbacks import OutsideWorld
 from .dying import EXIT_CODE, MUST_DIE
 from .judge import CRASHES, captured_logs, findings, is_over, message

@@ -18,8 +18,8 @@ from perdure.approvals import await_approval
 from perdure.approvals.people import account as me
 from perdure.durable import Duration, LambdaEngine, durable_execution
 
-from ..durable.aws.stage import until
 from ..durable.aws.stand import Stand, account
+from ..waiting import until
 from .conftest import Shell
 
 
