@@ -22,25 +22,9 @@ from perdure.durable import (
 )
 from perdure.durable.testing import Runner, check_replay
 
+from .work import Work
+
 Make = Callable[..., Any]
-
-
-class Work:
-    """Bodies that count their runs, and fail while their name is among the broken."""
-
-    def __init__(self, *broken: str) -> None:
-        self.broken = set(broken)
-        self.runs: Counter[str] = Counter()
-
-    def do(self, name: str) -> str:
-        self.runs[name] += 1
-        if name in self.broken:
-            raise ConnectionError(f"{name} is down")
-        return name
-
-    def mend(self) -> None:
-        self.broken.clear()
-        self.runs.clear()
 
 
 def failed(runner: Runner, handler: Any, event: Any = None) -> Any:

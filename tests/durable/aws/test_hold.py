@@ -26,6 +26,7 @@ from perdure.durable.aws.wire import operation_of
 from perdure.durable.gated import value_of
 
 from ..both import inner
+from ..work import Work
 from .worlds import AwsWorld, Execution, LocalExecution, Outcome, World, events_of
 
 Make = Callable[..., Any]
@@ -38,24 +39,6 @@ class Refused(Exception):
     """What a provider says when it is asked too often."""
 
     status_code = 429
-
-
-class Work:
-    """Bodies that count their runs, and fail while their name is among the broken."""
-
-    def __init__(self, *broken: str) -> None:
-        self.broken = set(broken)
-        self.runs: Counter[str] = Counter()
-
-    def do(self, name: str) -> str:
-        self.runs[name] += 1
-        if name in self.broken:
-            raise ConnectionError(f"{name} is down")
-        return name
-
-    def mend(self) -> None:
-        self.broken.clear()
-        self.runs.clear()
 
 
 def holding(make: Make, body: Any) -> Any:
