@@ -166,6 +166,7 @@ def test_a_callback_is_completed_from_outside_by_the_id_it_was_submitted_with(
         return {"review": answer}
 
     run = world.start(make(body, name="reviewer"))
+    until(lambda: ("StepSucceeded", "submitter") in events_of(run), "the id to be handed on")
     run.send("review", "fine")
 
     assert run.outcome() == Outcome({"review": "fine"})
