@@ -80,11 +80,10 @@ class LocalCallbacks:
             return _Inbox(self._engine, self._standing).page(after, max(1, limit))
 
     def _standing(self, execution: str, operation: str) -> Standing | None:
-        inside = self._engine.children(execution, operation)
-        if not any(each.subtype == REQUEST for each in inside):
-            return None
-        scope = self._engine.operation(execution, operation)
+        # The run first, then what is inside: a vote that ended it must be among what is seen.
         info = self._engine.info(execution)
+        scope = self._engine.operation(execution, operation)
+        inside = self._engine.children(execution, operation)
         return standing_of(inside, scope, info.status.value, info.handler)
 
     def _wait(self, execution: str, operation: str) -> OpenWait | None:

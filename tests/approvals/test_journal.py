@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,37 @@ def test_a_page_of_the_inbox_of_ten_thousand_runs_is_quick(runner: Runner, offic
         assert len(page.entries) == 50
     print(f"pages of 50 among 10,000 runs: {[f'{each * 1000:.0f} ms' for each in took]}")
     assert sorted(took)[5] < 0.3
+
+
+class Meanwhile:
+    """An engine in which something happens right before one of the reads of a look-up."""
+
+    def __init__(self, engine: LocalEngine, reads: int, happen: Callable[[], Any]) -> None:
+        self._engine = engine
+        self._left = reads
+        self._happen = happen
+
+    def __getattr__(self, name: str) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            self._happen()
+        return getattr(self._engine, name)
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3])
+def test_a_decision_during_a_look_is_seen_or_still_open_and_never_a_withdrawal(
+    asks: Asks, reads: int
+) -> None:
+    it = asks()
+    request = it.standing.request
+
+    def decide() -> None:
+        it.press("approve")
+        it.result()
+
+    engine: Any = Meanwhile(it.runner.engine, reads, decide)
+    standing = LocalCallbacks(engine).lookup(request.execution, request.operation)
+    assert isinstance(standing, Standing)
+    [ballot] = standing.ballots
+    assert ballot.ended is None
+    assert ballot.open or ballot.vote is not None
