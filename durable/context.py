@@ -425,8 +425,8 @@ class Context:
         try:
             return SyncBatch(run, self._scope, self._unit, operation, spec, body).execute()
         finally:
-            if run.journal.outbox and run.journal.failure is None and operation.closed:
-                run.commit()
+            if run.journal.failure is None and operation.closed:
+                run.settle()
 
 
 class Callback:

@@ -159,6 +159,15 @@ class SyncRun(Run):
             self._waiting_since = time.monotonic()
             self.host.pulse.arm(self)
 
+    def settle(self) -> None:
+        """Return when all that was recorded is durable, also what the pulse has taken to write."""
+        with self._order:
+            left, quiet = bool(self.journal.outbox), self._quiet
+        if left or (quiet is not None and not quiet.done):
+            self.commit()
+        if quiet is not None and quiet.error is not None:
+            raise self.journal.fail(quiet.error)
+
     def _hear(self, reply: Reply) -> None:
         if reply.events or reply.operations or reply.ended:
             with self._order:
