@@ -8,7 +8,7 @@ is counted once, however often it is replayed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -185,11 +185,6 @@ def ledger_of(
         if each.subtype == KIND
     ]
     return Ledger(tuple(entries), sum((each.totals for each in entries), Totals()))
-
-
-def totals_of(steps: Iterable[Operation], *, active: bool) -> Totals:
-    """Return the sums over model calls, without their paths and what replays saved."""
-    return sum((_entry("", each, active, 0).totals for each in steps), Totals())
 
 
 def _entry(path: str, operation: Operation, active: bool, replays: int) -> Entry:

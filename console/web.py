@@ -86,15 +86,6 @@ class Serving:
         self._listener.close()
 
 
-def serve_in_thread(app: Starlette, host: str = "127.0.0.1", port: int = 8400) -> Serving:
-    """Serve an application until it is closed.
-
-    Raises:
-        UsageError: the address cannot be listened on, or uvicorn is not installed.
-    """
-    return serve_on(app, listen(host, port))
-
-
 def serve_on(app: Starlette, listener: socket.socket) -> Serving:
     """Serve an application on what `listen` returned, until it is closed.
 

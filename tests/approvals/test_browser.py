@@ -20,7 +20,7 @@ from perdure.approvals.office import Office
 from perdure.approvals.receiver import Receiver
 from perdure.approvals.requests import ACTIONS, Link
 from perdure.approvals.sessions import login_url
-from perdure.console.web import app_of, serve_in_thread
+from perdure.console.web import app_of, listen, serve_on
 from perdure.durable import durable_execution
 from perdure.durable.testing import ManualClock, Runner
 
@@ -73,7 +73,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @contextmanager
 def served(receiver: Receiver) -> Iterator[str]:
     """The receiver behind a real web server; its address."""
-    with serve_in_thread(app_of(receiver, BASE), port=0) as serving:
+    with serve_on(app_of(receiver, BASE), listen("127.0.0.1", 0)) as serving:
         yield serving.url
 
 

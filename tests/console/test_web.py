@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from perdure.approvals.http import BODY_BYTES, Request, Response
-from perdure.console.web import Serving, app_of, host_of, serve_in_thread
+from perdure.console.web import Serving, app_of, host_of, listen, serve_on
 from perdure.durable.errors import UsageError
 
 BASE_URL = "https://approvals.example.org"
@@ -41,7 +41,7 @@ def echo() -> Echo:
 
 @pytest.fixture
 def serving(echo: Echo) -> Iterator[Serving]:
-    with serve_in_thread(app_of(echo, BASE_URL), "127.0.0.1", 0) as serving:
+    with serve_on(app_of(echo, BASE_URL), listen("127.0.0.1", 0)) as serving:
         yield serving
 
 
@@ -149,19 +149,19 @@ def test_nothing_of_a_request_is_logged(
 
 def test_an_address_in_use_is_told_with_the_cure(serving: Serving, echo: Echo) -> None:
     with pytest.raises(UsageError, match=f"port {serving.port}.*in use.*give another port"):
-        serve_in_thread(app_of(echo, BASE_URL), "127.0.0.1", serving.port)
+        serve_on(app_of(echo, BASE_URL), listen("127.0.0.1", serving.port))
     for host, port in (("192.0.2.1", 8400), ("127.0.0.1", 70_000), ("no.such.host.invalid", 0)):
         with pytest.raises(UsageError, match="cannot listen on"):
-            serve_in_thread(app_of(echo, BASE_URL), host, port)
+            serve_on(app_of(echo, BASE_URL), listen(host, port))
 
 
 def test_closing_gives_the_address_back(echo: Echo) -> None:
-    with serve_in_thread(app_of(echo, BASE_URL), "127.0.0.1", 0) as serving:
+    with serve_on(app_of(echo, BASE_URL), listen("127.0.0.1", 0)) as serving:
         assert httpx.get(serving.url).status_code == 207
         port = serving.port
     with pytest.raises(httpx.ConnectError):
         httpx.get(serving.url)
-    with serve_in_thread(app_of(echo, BASE_URL), "127.0.0.1", port) as again:
+    with serve_on(app_of(echo, BASE_URL), listen("127.0.0.1", port)) as again:
         assert httpx.get(again.url).status_code == 207
     again.close()
 
